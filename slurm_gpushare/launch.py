@@ -1,0 +1,122 @@
+"""The launch record: what prolog leaves on a node for the launcher, the agent and the epilog.
+
+Standard library only: the job's path imports this file.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+
+from slurm_gpushare.errors import GrantError
+from slurm_gpushare.grant import Grant, decode_grant, grant_to_dict
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ContainerRequest:
+    """What the user asked for by --container-image, --container-mounts, --dataset and --container-scope."""
+
+    image: str
+    mounts: tuple[str, ...] = ()  # each SRC:DST or SRC:DST:ro, as written
+    datasets: tuple[str, ...] = ()  # names in the policy
+    scope: str = "job"  # "job": the batch script too runs in the container; "tasks": only what srun starts
+
+
+@dataclass(frozen=True)
+class LaunchRecord:
+    """One job on one node, from prolog to epilog."""
+
+    job_id: int
+    uid: int
+    gid: int
+    user: str
+    node: str
+    cluster: str
+    started: float  # seconds since the epoch, by the node's clock, when prolog ran
+    grant: Grant | None  # None: a CPU job, or whole GPUs
+    gpus: tuple[int, ...] = ()  # Slurm's numbers of the GPUs of this node that the job was given
+    container: ContainerRequest | None = None
+    refused: str | None = None  # why every task of this job must fail, None when it may run
+    sluid: str | None = None  # Slurm's unique id of the run, from 25.11 on
+    options: dict = field(default_factory=dict)  # reserved for backends: values that prolog passes to the launcher
+
+
+def record_to_json(record: LaunchRecord) -> str:
+    """Return the record as one line of JSON."""
+    container = None
+    if record.container is not None:
+        container = {
+            "image": record.container.image,
+            "mounts": list(record.container.mounts),
+            "datasets": list(record.container.datasets),
+            "scope": record.container.scope,
+        }
+    return json.dumps(
+        {
+            "v": VERSION,
+            "job_id": record.job_id,
+            "uid": record.uid,
+            "gid": record.gid,
+            "user": record.user,
+            "node": record.node,
+            "cluster": record.cluster,
+            "started": record.started,
+            "grant": None if record.grant is None else grant_to_dict(record.grant),
+            "gpus": list(record.gpus),
+            "container": container,
+            "refused": record.refused,
+            "sluid": record.sluid,
+            "options": record.options,
+        },
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+
+
+def record_from_json(text: str) -> LaunchRecord:
+    """Read a launch record; raises GrantError when it is not one that this version reads."""
+    try:
+        data = json.loads(text)
+        if data["v"] != VERSION:
+            raise GrantError(f"launch record: version {data['v']!r} is not known here, only {VERSION}")
+        box = data["container"]
+        return LaunchRecord(
+            job_id=int(data["job_id"]),
+            uid=int(data["uid"]),
+            gid=int(data["gid"]),
+            user=str(data["user"]),
+            node=str(data["node"]),
+            cluster=str(data["cluster"]),
+            started=float(data["started"]),
+            grant=None if data["grant"] is None else decode_grant(
+                json.dumps(data["grant"], separators=(",", ":"), ensure_ascii=False)
+            ),
+            gpus=tuple(int(number) for number in data["gpus"]),
+            container=None
+            if box is None
+            else ContainerRequest(
+                image=str(box["image"]),
+                mounts=tuple(str(mount) for mount in box["mounts"]),
+                datasets=tuple(str(name) for name in box["datasets"]),
+                scope=str(box["scope"]),
+            ),
+            refused=data["refused"],
+            sluid=data["sluid"],
+            options=dict(data["options"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GrantError(f"launch record: not readable: {type(error).__name__} {error}") from None
+
+
+def read_record(path: str) -> LaunchRecord:
+    """Read the record at ``path``; raises FileNotFoundError when there is none, GrantError when it is not ours.
+
+    A record that root did not write is refused: the launcher runs as the user and must not believe a copy.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(descriptor, encoding="utf-8") as stream:
+        owner = os.fstat(descriptor).st_uid
+        if owner != 0:
+            raise GrantError(f"launch record {path} belongs to uid {owner}, not to root")
+        return record_from_json(stream.read())

@@ -1,0 +1,75 @@
+"""The usage record: what one job used of one GPU on one node.
+
+Standard library only: the agent imports this file and stays small.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+from slurm_gpushare.errors import GrantError
+
+VERSION = 1
+
+MEASURED = "measured"
+ESTIMATED = "estimated"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class UsageRecord:
+    """One record per job, node and GPU. None means not known; 0 means measured as nothing.
+
+    Per sampled interval of length t: reserved = fraction * t; used = SM share * t;
+    idle = max(0, reserved - used); over = max(0, used - reserved).
+    """
+
+    cluster: str
+    job_id: int
+    node: str
+    gpu: str  # GPU UUID; for a pool "bitfusion:<node>:<index in the allocation>"
+    gpu_index: int | None
+    gpu_name: str | None
+    backend: str  # "gpu" for a whole GPU of the node
+    fraction: float  # of this GPU
+    uid: int
+    user: str
+    started: float  # seconds since the epoch: the launch record's time; with job_id it names the run
+    ended: float  # seconds since the epoch: the last moment that this record covers
+    seconds_sampled: float  # seconds of started..ended that lie between two good samples
+    quality: str  # measured | estimated | unknown
+    source: str  # "node": NVML of the node; "allocation": NVML inside a pool's allocation
+    gpu_seconds_reserved: float
+    gpu_seconds_used: float | None
+    gpu_seconds_idle: float | None
+    gpu_seconds_over: float | None
+    memory_peak_bytes: int | None
+    energy_joules: float | None
+    processes_seen: int | None
+
+    @property
+    def coverage(self) -> float:
+        """Share of the run's time that was sampled, 0..1."""
+        span = self.ended - self.started
+        return 0.0 if span <= 0 else min(1.0, self.seconds_sampled / span)
+
+    @property
+    def key(self) -> tuple[str, int, float, str, str]:
+        """What makes a record unique in the store."""
+        return (self.cluster, self.job_id, self.started, self.node, self.gpu)
+
+
+def usage_to_json(record: UsageRecord) -> str:
+    """Return the record as one line of JSON with its version."""
+    return json.dumps({"v": VERSION, **asdict(record)}, separators=(",", ":"))
+
+
+def usage_from_dict(data: dict) -> UsageRecord:
+    """Read a record; raises GrantError for another version, a missing or an unknown key."""
+    if not isinstance(data, dict) or data.get("v") != VERSION:
+        version = data.get("v") if isinstance(data, dict) else data
+        raise GrantError(f"usage record: version {version!r} is not known here, only {VERSION}")
+    names = {item.name for item in fields(UsageRecord)}
+    given = set(data) - {"v"}
+    if given != names:
+        raise GrantError(f"usage record: keys {sorted(given ^ names)} are missing or not known")
+    return UsageRecord(**{name: data[name] for name in names})
