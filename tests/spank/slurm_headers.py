@@ -1,0 +1,93 @@
+"""Slurm's headers for the plugin's tests, of the oldest and the newest Slurm that is tried.
+
+``GPUSHARE_SLURM_INCLUDE`` (folders with ``slurm/spank.h`` in them, colons between) says where they are. Without it
+Debian's libslurm-dev packages of two suites are fetched from the host's own mirror and unpacked into ``build/``, by an
+apt that has its own folders and configuration: the host's packages, lists and cache are not touched.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from slurm_gpushare.errors import LabError
+from slurm_gpushare.lab import mirror
+
+VARIABLE = "GPUSHARE_SLURM_INCLUDE"
+SUITES = ("trixie", "sid")  # Slurm 24.11; 26.05 and later
+CACHE = Path(__file__).resolve().parents[2] / "build" / "slurm-headers"
+
+
+class HeadersMissing(Exception):
+    """The headers are not here and cannot be fetched; the text says why."""
+
+
+def given() -> list[Path]:
+    """Return the folders that the environment names, which may be none."""
+    return [Path(word) for word in os.environ.get(VARIABLE, "").split(":") if word]
+
+
+def version(include: Path) -> tuple[int, int]:
+    """Return Slurm's major and minor version by the headers in ``include``."""
+    text = (include / "slurm" / "slurm_version.h").read_text()
+    number = int(re.search(r"SLURM_VERSION_NUMBER\s+(0x[0-9a-fA-F]+)", text)[1], 16)
+    return number >> 16 & 0xFF, number >> 8 & 0xFF
+
+
+def fetch(suite: str, cache: Path = CACHE) -> Path:
+    """Return the include folder of ``suite``'s libslurm-dev, from ``cache`` when it is there already.
+
+    Raises HeadersMissing when the host is not Debian, or its mirror does not answer.
+    """
+    include = cache / suite
+    if (include / "slurm" / "spank.h").is_file():
+        return include
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{suite}-", dir=cache) as folder:
+        work = Path(folder)
+        try:
+            _download(suite, work)
+            (package,) = work.glob("libslurm-dev_*.deb")
+            _run(["dpkg-deb", "--extract", str(package), str(work / "tree")], work)
+        except (LabError, OSError, ValueError, subprocess.CalledProcessError) as error:
+            detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[0]
+            raise HeadersMissing(f"Slurm's headers of Debian {suite}: {detail}; or set {VARIABLE}") from None
+        shutil.rmtree(include, ignore_errors=True)
+        (work / "tree" / "usr" / "include").rename(include)
+    return include
+
+
+def _download(suite: str, work: Path) -> None:
+    (work / "sources.list").write_text(mirror.deb_line(mirror.read_host(), suite, stale=True) + "\n")
+    (work / "status").touch()
+    (work / "apt.conf").write_text(
+        "\n".join(
+            [
+                # Hooks in the host's own configuration may empty the host's cache.
+                'Dir::Etc::main "/dev/null";',
+                'Dir::Etc::parts "/dev/null";',
+                *mirror.host_transport_options(),
+                f'Dir::Etc::sourcelist "{work}/sources.list";',
+                'Dir::Etc::sourceparts "/dev/null";',
+                'Dir::Etc::preferences "/dev/null";',
+                'Dir::Etc::preferencesparts "/dev/null";',
+                f'Dir::State "{work}/state";',
+                f'Dir::State::status "{work}/status";',
+                f'Dir::Cache "{work}/cache";',
+                'APT::Sandbox::User "root";',
+                'Acquire::Languages "none";',
+            ]
+        )
+        + "\n"
+    )
+    (work / "state" / "lists" / "partial").mkdir(parents=True)
+    (work / "cache" / "archives" / "partial").mkdir(parents=True)
+    _run(["apt-get", "-qq", "-o", "APT::Update::Error-Mode=any", "update"], work)
+    _run(["apt-get", "-qq", "download", "libslurm-dev"], work)
+
+
+def _run(argv: list[str], work: Path) -> None:
+    environment = {**os.environ, "APT_CONFIG": str(work / "apt.conf"), "LC_ALL": "C"}
+    subprocess.run(argv, cwd=work, env=environment, capture_output=True, text=True, check=True)
