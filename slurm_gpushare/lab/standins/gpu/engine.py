@@ -1,0 +1,418 @@
+"""What the driver and the cards would know: GPUs, who computes on them, memory, utilisation and energy.
+
+A pure state machine over an injected clock: nothing happens between two calls but the passing of time, which the next
+call accounts for. ``Gpus`` is the whole machine; a ``View`` is the part of it that one allocation of a pool sees.
+
+What is not publicly known of real cards, or is simpler here than there:
+
+| subject | here | why |
+|---|---|---|
+| more than 100 % declared on a card | every load gets its proportional part, the card shows 100 | assumed |
+| sample period | 200 ms; utilisation is the mean of the last whole period | nvml.h says 1/6 s to 1 s by product |
+| samples kept | the newest of each process, for 20 s, at most 100 | assumed: a ring of 100 entries |
+| time stamps of samples | µs of the monotonic clock, one for all of a period | as on DGX Spark; elsewhere the epoch |
+| memory utilisation | half the SM utilisation | assumed: nothing declares it |
+| power | idle + (max - idle) * SM utilisation, at once | assumed: linear |
+| temperature | 35 °C idle to 75 °C busy, at once | assumed |
+| memory that the driver itself takes | none: all of the card's can be had | a real card keeps some 100 MiB |
+| partitions of a card (views) | count as used memory of the card from the start | assumed: strict reservation |
+| driver versions, PCI place, chip id, near CPUs | one driver (answers.py), by minor number, none, all | assumed |
+| power, energy and temperature in a view | the whole card's | assumed: they have no part of one process |
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from slurm_gpushare.errors import LabError
+from slurm_gpushare.lab.standins.gpu.spec import GpuSpec, parse_specs
+
+MIB = 1 << 20
+PERIOD_US = 200_000
+HISTORY_US = 20_000_000
+MAX_SAMPLES = 100
+MEMORY_PER_SM_UTILISATION = 0.5
+IDLE_CELSIUS, BUSY_CELSIUS = 35, 75
+
+__all__ = [
+    "FAILURES",
+    "MIB",
+    "GpuSpec",
+    "Gpus",
+    "NoSuchGpu",
+    "NoSuchLoad",
+    "OutOfMemory",
+    "Sample",
+    "View",
+    "parse_specs",
+]
+
+ALL = "all"
+FAILURES = ("not_supported", "not_found", "gpu_is_lost", "no_permission", "driver_mismatch", "slow")
+
+
+def monotonic_us() -> int:
+    """Return the machine's monotonic clock in microseconds."""
+    return time.monotonic_ns() // 1000
+
+
+class OutOfMemory(LabError):
+    """A process asked for more memory (bytes) than the card, or its partition, has free."""
+
+    def __init__(self, asked: int, free: int) -> None:
+        super().__init__(f"out_of_memory asked {asked} free {free}")
+        self.asked = asked
+        self.free = free
+
+
+class NoSuchGpu(LabError):
+    """There is no GPU of that index, UUID or PCI bus id."""
+
+
+class NoSuchLoad(LabError):
+    """No process holds that handle (any more)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Utilisation (percent, whole numbers) of one process in the period that ended at ``timestamp_us``."""
+
+    pid: int
+    timestamp_us: int
+    sm: int
+    memory: int
+
+
+@dataclass(eq=False)
+class _Load:
+    owner: "View | None"
+    card: "_Card"
+    pid: int
+    sm_percent: int
+    memory_bytes: int
+
+
+class _Card:
+    """One card: its loads, and time turned into samples and energy. A client is (owner, pid)."""
+
+    def __init__(self, spec: GpuSpec, now_us: int) -> None:
+        self.spec = spec
+        self.total_bytes = spec.memory_mib * MIB
+        self.loads: list[_Load] = []
+        self.partitions: dict[View, int] = {}
+        self.samples: dict[tuple[View | None, int], Sample] = {}
+        self.closed_us = 0
+        self.energy_uj = 0.0
+        self._now_us = now_us
+        self._period: dict[tuple[View | None, int], float] = {}
+
+    def utilisation(self) -> float:
+        """Return the SM percentage of this instant."""
+        return float(min(100, sum(load.sm_percent for load in self.loads)))
+
+    def watts(self) -> float:
+        return self.spec.idle_watts + (self.spec.max_watts - self.spec.idle_watts) * self.utilisation() / 100
+
+    def advance(self, now_us: int) -> None:
+        """Account for the time since the last call, in which the loads did not change."""
+        while True:
+            end = (self._now_us // PERIOD_US + 1) * PERIOD_US
+            self._pass(min(end, now_us) - self._now_us)
+            if self._now_us < end:
+                return
+            self._close_period()
+            # Whole periods under the same loads are all alike: only the last of them leaves samples.
+            alike = (now_us - self._now_us) // PERIOD_US - 1
+            if alike > 0:
+                self.energy_uj += self.watts() * alike * PERIOD_US
+                self._now_us += alike * PERIOD_US
+
+    def _pass(self, duration_us: int) -> None:
+        if duration_us <= 0:
+            return
+        self._now_us += duration_us
+        self.energy_uj += self.watts() * duration_us
+        declared = sum(load.sm_percent for load in self.loads)
+        scale = 100 / declared if declared > 100 else 1
+        for load in self.loads:
+            if load.sm_percent:
+                client = load.owner, load.pid
+                self._period[client] = self._period.get(client, 0.0) + load.sm_percent * scale * duration_us
+
+    def _close_period(self) -> None:
+        self.closed_us = self._now_us
+        busy = 0.0
+        for client, amount in self._period.items():
+            # Differences of rounded running sums: whole numbers that still add up to the card's.
+            before, busy = busy, busy + amount / PERIOD_US
+            sm = round(busy) - round(before)
+            memory = round(busy * MEMORY_PER_SM_UTILISATION) - round(before * MEMORY_PER_SM_UTILISATION)
+            self.samples.pop(client, None)
+            if sm:
+                self.samples[client] = Sample(client[1], self.closed_us, sm, memory)
+        self._period.clear()
+        oldest = self.closed_us - HISTORY_US
+        kept = [item for item in self.samples.items() if item[1].timestamp_us > oldest][-MAX_SAMPLES:]
+        self.samples = dict(kept)
+
+
+class Gpus:
+    """The GPUs of a machine and everything that happens on them. ``gpu`` is always an index, 0 to ``len() - 1``."""
+
+    def __init__(self, specs: Iterable[GpuSpec], clock_us: Callable[[], int] = monotonic_us) -> None:
+        self._clock_us = clock_us
+        self._slots = [_Card(spec, clock_us()) for spec in specs]
+        self._owner: View | None = None
+        self._loads: dict[int, _Load] = {}
+        self._next_handle = [1]
+        self._rules: dict[tuple[_Card | None, str], tuple[str, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def spec(self, gpu: int) -> GpuSpec:
+        """Return what the configuration says of the card."""
+        return self._slots[gpu].spec
+
+    def find(self, word: str) -> int:
+        """Return the index of the GPU of that index, UUID (or its unique beginning) or PCI bus id. Raises NoSuchGpu."""
+        if re.fullmatch(r"\d{1,4}", word):
+            found = [int(word)] if int(word) < len(self) else []
+        elif word.startswith("GPU-") and len(word) > len("GPU-"):
+            found = [gpu for gpu in range(len(self)) if self.spec(gpu).uuid.startswith(word)]
+            found = [gpu for gpu in found if self.spec(gpu).uuid == word] or found
+        else:
+            # NVML takes a PCI domain of 8 digits, of 4, or none.
+            found = [
+                gpu for gpu in range(len(self)) if word.upper() in {self.spec(gpu).pci_bus_id[i:] for i in (0, 4, 9)}
+            ]
+        if len(found) != 1:
+            raise NoSuchGpu(f"{word!r} names {'no GPU' if not found else 'more than one GPU'} of the {len(self)} here")
+        return found[0]
+
+    # Loads
+
+    def attach(self, pid: int, gpu: int, sm_percent: int, memory_bytes: int) -> int:
+        """Let process ``pid`` use SM percent (0-100) and bytes of a GPU; return a handle. Raises OutOfMemory."""
+        self._check_load(sm_percent, memory_bytes)
+        card = self._at_now(gpu)
+        free = self.memory(gpu)[2]
+        if memory_bytes > free:
+            raise OutOfMemory(memory_bytes, free)
+        handle = self._next_handle[0]
+        self._next_handle[0] += 1
+        self._loads[handle] = _Load(self._owner, card, pid, sm_percent, memory_bytes)
+        card.loads.append(self._loads[handle])
+        return handle
+
+    def change(self, handle: int, sm_percent: int, memory_bytes: int) -> None:
+        """Change what a load uses; on OutOfMemory it stays as it was. Raises NoSuchLoad, OutOfMemory, LabError."""
+        self._check_load(sm_percent, memory_bytes)
+        load = self._load(handle)
+        gpu = self._slots.index(load.card)
+        self._at_now(gpu)
+        free = self.memory(gpu)[2] + load.memory_bytes
+        if memory_bytes > free:
+            raise OutOfMemory(memory_bytes, free)
+        load.sm_percent, load.memory_bytes = sm_percent, memory_bytes
+
+    def detach(self, handle: int) -> None:
+        """End a load. Raises NoSuchLoad."""
+        load = self._load(handle)
+        load.card.advance(self._clock_us())
+        load.card.loads.remove(load)
+        del self._loads[handle]
+
+    @staticmethod
+    def _check_load(sm_percent: int, memory_bytes: int) -> None:
+        if not 0 <= sm_percent <= 100:
+            raise LabError(f"an SM share of {sm_percent} percent cannot be: it must be 0 to 100")
+        if memory_bytes < 0:
+            raise LabError(f"{memory_bytes} bytes of memory cannot be: it must be 0 or more")
+
+    def _load(self, handle: int) -> _Load:
+        if handle not in self._loads:
+            raise NoSuchLoad(f"there is no load of handle {handle}")
+        return self._loads[handle]
+
+    # What NVML reports
+
+    def memory(self, gpu: int) -> tuple[int, int, int]:
+        """Return (total, used, free) in bytes."""
+        card = self._slots[gpu]
+        used = sum(load.memory_bytes for load in card.loads if load.owner is None) + sum(card.partitions.values())
+        return card.total_bytes, used, card.total_bytes - used
+
+    def processes(self, gpu: int) -> list[tuple[int, int]]:
+        """Return (pid, bytes) of each process on the GPU, once a process."""
+        used: dict[tuple[View | None, int], int] = {}
+        for load in self._slots[gpu].loads:
+            if self._sees(load.owner):
+                client = load.owner, load.pid
+                used[client] = used.get(client, 0) + load.memory_bytes
+        return [(pid, memory) for (_, pid), memory in used.items()]
+
+    def samples(self, gpu: int, last_seen_us: int = 0) -> list[Sample]:
+        """Return the newest sample of each process, of those that are newer than ``last_seen_us``."""
+        card = self._at_now(gpu)
+        after = max(last_seen_us, card.closed_us - HISTORY_US)
+        return [s for (owner, _), s in card.samples.items() if self._sees(owner) and s.timestamp_us > after]
+
+    def utilisation(self, gpu: int) -> tuple[int, int]:
+        """Return (SM, memory) percent of the last whole sample period: the sum over its processes."""
+        card = self._at_now(gpu)
+        last = [s for (owner, _), s in card.samples.items() if self._counts(owner) and s.timestamp_us == card.closed_us]
+        return sum(s.sm for s in last), sum(s.memory for s in last)
+
+    def power_mw(self, gpu: int) -> int:
+        """Return the card's power draw in milliwatts."""
+        return round(self._at_now(gpu).watts() * 1000)
+
+    def energy_mj(self, gpu: int) -> int:
+        """Return what the card used since the start, in millijoules."""
+        return int(self._at_now(gpu).energy_uj / 1000)
+
+    def celsius(self, gpu: int) -> int:
+        """Return the card's temperature in degrees Celsius."""
+        return round(IDLE_CELSIUS + (BUSY_CELSIUS - IDLE_CELSIUS) * self._at_now(gpu).utilisation() / 100)
+
+    def snapshot(self) -> list[dict]:
+        """Return one object per GPU with all of the above (bytes, percent, mW, mJ), fit for JSON."""
+        state = []
+        for gpu in range(len(self)):
+            spec = self.spec(gpu)
+            total, used, free = self.memory(gpu)
+            sm, memory_utilisation = self.utilisation(gpu)
+            state.append(
+                {
+                    "index": gpu,
+                    "uuid": spec.uuid,
+                    "name": spec.name,
+                    "capability": spec.capability,
+                    "minor": spec.minor,
+                    "memory_total": total,
+                    "memory_used": used,
+                    "memory_free": free,
+                    "utilisation": sm,
+                    "memory_utilisation": memory_utilisation,
+                    "power_mw": self.power_mw(gpu),
+                    "energy_mj": self.energy_mj(gpu),
+                    "processes": [{"pid": pid, "memory": memory} for pid, memory in self.processes(gpu)],
+                }
+            )
+        return state
+
+    # Parts of the machine
+
+    def view(self, partitions: Sequence[tuple[int, int]], whole_card_utilisation: bool = False) -> "View":
+        """Reserve (gpu, bytes) on distinct GPUs and return them as GPUs 0, 1, … Raises OutOfMemory, LabError.
+
+        The view sees its own processes alone; so does its utilisation, unless ``whole_card_utilisation``.
+        """
+        if len({gpu for gpu, _ in partitions}) != len(partitions):
+            raise LabError(f"the partitions {list(partitions)} name a GPU twice: each must be on a GPU of its own")
+        for gpu, size in partitions:
+            if size < 1:
+                raise LabError(f"a partition of {size} bytes cannot be: it must be at least 1")
+            if size > self.memory(gpu)[2]:
+                raise OutOfMemory(size, self.memory(gpu)[2])
+        return View(self, partitions, whole_card_utilisation)
+
+    # Scripted failures
+
+    def fail(self, gpu: int | None, function: str, failure: str, milliseconds: int = 0) -> None:
+        """Let ``function`` (or ``all``) of a GPU (None: of every GPU, and without one) fail. Raises LabError."""
+        if failure not in FAILURES:
+            raise LabError(f"{failure!r} is no failure: it must be one of {', '.join(FAILURES)}")
+        if (failure == "slow") != (milliseconds > 0):
+            raise LabError("slow needs milliseconds (1 or more), and no other failure has them")
+        self._rules[self._rule_card(gpu), function] = failure, milliseconds
+
+    def heal(self, gpu: int | None, function: str) -> None:
+        """Remove every rule that the two cover; ``None`` and ``all`` cover each. Raises LabError when there is none."""
+        card = self._rule_card(gpu)
+        covered = [key for key in self._rules if (card is None or key[0] is card) and function in (ALL, key[1])]
+        if not covered:
+            raise LabError(f"no failure is set for GPU {ALL if gpu is None else gpu} and function {function}")
+        for key in covered:
+            del self._rules[key]
+
+    def failure(self, gpu: int | None, function: str) -> tuple[str, int] | None:
+        """Return (failure, milliseconds) or None for a call; a rule of the GPU or function goes before one of all."""
+        card = self._rule_card(gpu)
+        keys = dict.fromkeys([(card, function), (card, ALL), (None, function), (None, ALL)])
+        return next((self._rules[key] for key in keys if key in self._rules), None)
+
+    def failures(self) -> list[dict]:
+        """Return the rules, fit for JSON."""
+        return [
+            {
+                "gpu": ALL if card is None else self._slots.index(card),
+                "function": function,
+                "failure": failure,
+                "milliseconds": milliseconds,
+            }
+            for (card, function), (failure, milliseconds) in self._rules.items()
+            if card is None or card in self._slots
+        ]
+
+    # Shared by Gpus and View
+
+    def _rule_card(self, gpu: int | None) -> _Card | None:
+        return None if gpu is None else self._slots[gpu]
+
+    def _at_now(self, gpu: int) -> _Card:
+        card = self._slots[gpu]
+        card.advance(self._clock_us())
+        return card
+
+    def _sees(self, owner: "View | None") -> bool:
+        return True
+
+    def _counts(self, owner: "View | None") -> bool:
+        return True
+
+
+class View(Gpus):
+    """Some GPUs of a machine, each cut down to a partition of its memory; made by ``Gpus.view``."""
+
+    def __init__(self, machine: Gpus, partitions: Sequence[tuple[int, int]], whole_card_utilisation: bool) -> None:
+        self._clock_us = machine._clock_us
+        self._slots = [machine._slots[gpu] for gpu, _ in partitions]
+        self._owner = self
+        self._loads = {}
+        self._next_handle = machine._next_handle
+        self._rules = machine._rules
+        self._whole_card_utilisation = whole_card_utilisation
+        self.on_close: list[Callable[[], None]] = []
+        for card, (_, size) in zip(self._slots, partitions, strict=True):
+            card.partitions[self] = size
+
+    def memory(self, gpu: int) -> tuple[int, int, int]:
+        """Return (total, used, free) of the partition in bytes."""
+        card = self._slots[gpu]
+        total = card.partitions[self]
+        used = sum(load.memory_bytes for load in card.loads if load.owner is self)
+        return total, used, total - used
+
+    def view(self, partitions: Sequence[tuple[int, int]], whole_card_utilisation: bool = False) -> "View":
+        """Refuse: a partition is not divided again."""
+        raise LabError("a view cannot be divided: ask the machine's Gpus for another")
+
+    def close(self) -> None:
+        """End the loads, give the partitions back, call what stands in ``on_close``; nothing the second time."""
+        for handle in list(self._loads):
+            self.detach(handle)
+        for card in self._slots:
+            card.partitions.pop(self, None)
+        self._slots = []
+        callbacks, self.on_close = self.on_close, []
+        for callback in callbacks:
+            callback()
+
+    def _sees(self, owner: "View | None") -> bool:
+        return owner is self
+
+    def _counts(self, owner: "View | None") -> bool:
+        return self._whole_card_utilisation or owner is self

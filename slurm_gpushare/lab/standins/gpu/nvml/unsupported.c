@@ -1,0 +1,50 @@
+/* What must exist, since callers bind it when they load the library, and these cards do not have.
+ *
+ * The server answers it like any other call, so that failures can be scripted. Arguments beyond the device are not
+ * looked at: in the C calling conventions of Linux a function may ignore what follows. */
+#include "calls.h"
+
+#define UNSUPPORTED(symbol, function)                         \
+    NVML_API nvmlReturn_t symbol(nvmlDevice_t device)         \
+    {                                                         \
+        return call_numbers(function, device, 0, NULL);       \
+    }
+
+UNSUPPORTED(nvmlDeviceGetAccountingBufferSize, "nvmlDeviceGetAccountingBufferSize")
+UNSUPPORTED(nvmlDeviceGetAccountingMode, "nvmlDeviceGetAccountingMode")
+UNSUPPORTED(nvmlDeviceGetAccountingPids, "nvmlDeviceGetAccountingPids")
+UNSUPPORTED(nvmlDeviceGetAccountingStats, "nvmlDeviceGetAccountingStats")
+UNSUPPORTED(nvmlDeviceGetAccountingStats_v2, "nvmlDeviceGetAccountingStats")
+UNSUPPORTED(nvmlDeviceGetApplicationsClock, "nvmlDeviceGetApplicationsClock")
+UNSUPPORTED(nvmlDeviceGetAttributes_v2, "nvmlDeviceGetAttributes")
+UNSUPPORTED(nvmlDeviceGetClockInfo, "nvmlDeviceGetClockInfo")
+UNSUPPORTED(nvmlDeviceGetComputeInstanceId, "nvmlDeviceGetComputeInstanceId")
+UNSUPPORTED(nvmlDeviceGetDeviceHandleFromMigDeviceHandle, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle")
+UNSUPPORTED(nvmlDeviceGetGpuInstanceId, "nvmlDeviceGetGpuInstanceId")
+UNSUPPORTED(nvmlDeviceGetMigDeviceHandleByIndex, "nvmlDeviceGetMigDeviceHandleByIndex")
+UNSUPPORTED(nvmlDeviceGetMigMode, "nvmlDeviceGetMigMode")
+UNSUPPORTED(nvmlDeviceGetNvLinkRemotePciInfo_v2, "nvmlDeviceGetNvLinkRemotePciInfo")
+UNSUPPORTED(nvmlDeviceGetNvLinkState, "nvmlDeviceGetNvLinkState")
+UNSUPPORTED(nvmlDeviceGetRunningProcessDetailList, "nvmlDeviceGetRunningProcessDetailList")
+UNSUPPORTED(nvmlDeviceGetSupportedGraphicsClocks, "nvmlDeviceGetSupportedGraphicsClocks")
+UNSUPPORTED(nvmlDeviceGetSupportedMemoryClocks, "nvmlDeviceGetSupportedMemoryClocks")
+UNSUPPORTED(nvmlDeviceResetApplicationsClocks, "nvmlDeviceResetApplicationsClocks")
+UNSUPPORTED(nvmlDeviceResetGpuLockedClocks, "nvmlDeviceResetGpuLockedClocks")
+UNSUPPORTED(nvmlDeviceResetMemoryLockedClocks, "nvmlDeviceResetMemoryLockedClocks")
+UNSUPPORTED(nvmlDeviceSetAccountingMode, "nvmlDeviceSetAccountingMode")
+UNSUPPORTED(nvmlDeviceSetApplicationsClocks, "nvmlDeviceSetApplicationsClocks")
+UNSUPPORTED(nvmlDeviceSetGpuLockedClocks, "nvmlDeviceSetGpuLockedClocks")
+UNSUPPORTED(nvmlDeviceSetMemoryLockedClocks, "nvmlDeviceSetMemoryLockedClocks")
+UNSUPPORTED(nvmlGpmMigSampleGet, "nvmlGpmMigSampleGet")
+UNSUPPORTED(nvmlGpmSampleGet, "nvmlGpmSampleGet")
+
+#define UNSUPPORTED_WITHOUT_DEVICE(symbol)                              \
+    NVML_API nvmlReturn_t symbol(void)                                  \
+    {                                                                   \
+        nvmlReturn_t result = check_initialized();                      \
+        return result == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : result; \
+    }
+
+UNSUPPORTED_WITHOUT_DEVICE(nvmlGpmMetricsGet)
+UNSUPPORTED_WITHOUT_DEVICE(nvmlGpmSampleAlloc)
+UNSUPPORTED_WITHOUT_DEVICE(nvmlGpmSampleFree)

@@ -1,0 +1,206 @@
+"""The line protocol between the GPU stand-in and its clients, and its only server-side implementation.
+
+Two servers speak it: ``daemon.py`` on a Unix socket for the GPUs of a node, and the Bitfusion stand-in over TCP for the
+GPUs of one allocation. Two clients speak it, both in C: the NVML library and ``gpu-workload``; ``control.py`` is for
+scripts.
+
+**Endpoint.** Clients take it from the environment variable ``NVML_STANDIN_ENDPOINT``:
+
+- ``unix:PATH``: the daemon. Without the variable: ``unix:/dev/nvidia-standin/socket``.
+- ``tcp:IP:PORT:ALLOCATION-UUID:TOKEN`` (IPv4): a client first sends the line ``allocation ALLOCATION-UUID TOKEN``.
+  The server checks it, answers ``ok`` or ``error 9 REASON`` (and closes), then calls ``serve_connection`` with the
+  allocation's view of its GPUs. This first line is the server's own business and not read here.
+
+**Lines.** UTF-8, ended by one newline, at most 64 KiB from a client. A request is words separated by one space; it is
+answered by exactly one line, in order: ``ok[ VALUE…]`` or ``error CODE REASON…`` where CODE is the number that NVML
+gives that error (nvmlReturn_t). A value that may hold spaces (a card's name) is the last on its line.
+GPU is an index (0…n-1), a UUID, a unique beginning of a UUID (``GPU-…``), or a PCI bus id.
+
+| request | answer |
+|---|---|
+| ``call FUNCTION [GPU [ARG…]]`` | ``ok VALUE…`` of that NVML function, named without ``_vN`` (``answers.py``) |
+| ``attach GPU SM MEMORY [PID]`` | ``ok HANDLE``: this process uses SM percent (0-100) and MEMORY bytes of that GPU |
+| ``change HANDLE SM MEMORY`` | ``ok`` |
+| ``detach HANDLE`` | ``ok`` |
+| ``snapshot`` | ``ok JSON``: the whole state that this connection may see (``Gpus.snapshot``) |
+| ``fail GPU FUNCTION FAILURE [MILLISECONDS]`` | ``ok``: control only; GPU and FUNCTION may be ``all`` |
+| ``heal GPU FUNCTION`` | ``ok``: control only; removes every rule that the two words cover |
+| ``failures`` | ``ok JSON``: control only; the list of rules |
+
+- A connection is the life of what it attached: when it is closed, its loads are gone. The daemon also closes it when
+  the client's process ends, though a child may have inherited it; over TCP only the last holder's end is seen.
+- PID is refused where the server knows the peer's (a Unix socket), and required where it does not (TCP).
+- Too little memory: ``error 20 out_of_memory asked BYTES free BYTES``. No such GPU: ``error 28 …`` (``attach``).
+- FAILURE: not_supported, not_found, gpu_is_lost, no_permission, driver_mismatch, slow (with MILLISECONDS).
+- ``fail all nvmlInit …`` meets functions that have no GPU; ``all`` meets every one of them.
+- Anything unknown or malformed: ``error 2 REASON``; the connection stays open.
+
+**From Python.** ``engine.Gpus(specs)`` is the state (``spec.parse_specs`` reads a configuration);
+``gpus.view([(gpu, memory_bytes), …])`` is the part of it that one allocation sees; both are given to
+``serve_connection`` as they are. ``view.close()`` ends the view's loads and connections.
+"""
+
+import asyncio
+import inspect
+import json
+import re
+from collections.abc import Awaitable, Callable
+
+from slurm_gpushare.errors import LabError
+from slurm_gpushare.lab.standins.gpu import answers
+from slurm_gpushare.lab.standins.gpu.engine import ALL, Gpus, NoSuchGpu, NoSuchLoad, OutOfMemory, View
+
+MAX_LINE = 64 * 1024
+
+
+class _Connection:
+    """One client: what it attached, and what it may do."""
+
+    def __init__(self, gpus: Gpus, peer_pid: int | None, allow_control: bool) -> None:
+        self.gpus = gpus
+        self.peer_pid = peer_pid
+        self.allow_control = allow_control
+        self.handles: set[int] = set()
+        self.commands: dict[str, Callable[..., str | Awaitable[str]]] = {
+            "call": self.call,
+            "attach": self.attach,
+            "change": self.change,
+            "detach": self.detach,
+            "snapshot": lambda: json.dumps(gpus.snapshot(), separators=(",", ":")),
+            "fail": self.fail,
+            "heal": self.heal,
+            "failures": self.failures,
+        }
+        self.signatures = {name: inspect.signature(command) for name, command in self.commands.items()}
+
+    async def answer(self, line: str) -> str:
+        """Return the answer to one request line, without its newline."""
+        command, *words = line.split(" ")
+        try:
+            if command not in self.commands:
+                raise LabError(f"{command!r} is no request: it must be one of {', '.join(self.commands)}")
+            try:
+                self.signatures[command].bind(*words)
+            except TypeError:
+                raise LabError(f"{command} does not take {len(words)} words") from None
+            values = self.commands[command](*words)
+            if inspect.isawaitable(values):
+                values = await values
+        except answers.NvmlError as error:
+            return f"error {error.code} {error}"
+        except OutOfMemory as error:
+            return f"error {answers.MEMORY} {error}"
+        except NoSuchGpu as error:
+            return f"error {answers.GPU_NOT_FOUND} {error}"
+        except LabError as error:
+            return f"error {answers.INVALID_ARGUMENT} {error}"
+        return f"ok {values}" if values else "ok"
+
+    async def call(self, function: str, *words: str) -> str:
+        gpu, arguments = answers.resolve(self.gpus, function, words)
+        failure = self.gpus.failure(gpu, function)
+        if failure and failure[0] == "slow":
+            await asyncio.sleep(failure[1] / 1000)
+        elif failure:
+            raise answers.NvmlError(answers.FAILURE_CODES[failure[0]], f"scripted: {failure[0]}")
+        return answers.answer(self.gpus, function, gpu, arguments)
+
+    def attach(self, gpu: str, sm: str, memory: str, pid: str | None = None) -> str:
+        if self.peer_pid is None and pid is None:
+            raise LabError("attach needs the process id as its last word: this server cannot see its clients")
+        if self.peer_pid is not None and pid is not None:
+            raise LabError(f"the process id {pid} is refused: this server knows its client's, {self.peer_pid}")
+        process = self.peer_pid if pid is None else _number(pid, "process id")
+        if not process:
+            raise LabError("the client's process cannot be seen from here (another pid namespace, not below this one)")
+        handle = self.gpus.attach(process, self.gpus.find(gpu), _number(sm, "SM percent"), _number(memory, "memory"))
+        self.handles.add(handle)
+        return str(handle)
+
+    def change(self, handle: str, sm: str, memory: str) -> str:
+        self.gpus.change(self._own(handle), _number(sm, "SM percent"), _number(memory, "memory"))
+        return ""
+
+    def detach(self, handle: str) -> str:
+        self.gpus.detach(self._own(handle))
+        self.handles.discard(int(handle))
+        return ""
+
+    def fail(self, gpu: str, function: str, failure: str, milliseconds: str = "0") -> str:
+        self._check_control()
+        self._check_function(function)
+        self.gpus.fail(self._gpu_or_all(gpu), function, failure, _number(milliseconds, "milliseconds"))
+        return ""
+
+    def heal(self, gpu: str, function: str) -> str:
+        self._check_control()
+        self._check_function(function)
+        self.gpus.heal(self._gpu_or_all(gpu), function)
+        return ""
+
+    def failures(self) -> str:
+        self._check_control()
+        return json.dumps(self.gpus.failures(), separators=(",", ":"))
+
+    def close(self) -> None:
+        """End what this connection attached; a closed view has ended it already."""
+        for handle in self.handles:
+            try:
+                self.gpus.detach(handle)
+            except NoSuchLoad:
+                pass
+        self.handles.clear()
+
+    def _own(self, word: str) -> int:
+        handle = _number(word, "handle")
+        if handle not in self.handles:
+            raise LabError(f"handle {word} is not of this connection")
+        return handle
+
+    def _check_control(self) -> None:
+        if not self.allow_control:
+            raise answers.NvmlError(answers.NO_PERMISSION, "only root may script failures")
+
+    @staticmethod
+    def _check_function(function: str) -> None:
+        if function != ALL:
+            answers.check_function(function)
+
+    def _gpu_or_all(self, word: str) -> int | None:
+        return None if word == ALL else self.gpus.find(word)
+
+
+def _number(word: str, what: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", word):
+        raise LabError(f"{what} {word!r} is not a number: it must be decimal digits")
+    return int(word)
+
+
+async def serve_connection(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    gpus: Gpus,
+    peer_pid: int | None,
+    allow_control: bool,
+) -> None:
+    """Serve one client until it, or the view that it works on, is gone; then end its loads and close the connection.
+
+    ``peer_pid`` is the client's process where the server knows it (0: it has one that cannot be seen), None where the
+    client must tell it. ``allow_control`` permits scripted failures. ``reader`` should have the limit ``MAX_LINE``.
+    """
+    connection = _Connection(gpus, peer_pid, allow_control)
+    if isinstance(gpus, View):
+        gpus.on_close.append(writer.transport.abort)
+    try:
+        while (line := await reader.readline()).endswith(b"\n"):
+            answer = await connection.answer(line[:-1].decode("utf-8", "replace"))
+            writer.write(answer.encode() + b"\n")
+            await writer.drain()
+    except (OSError, ValueError):
+        # A client that vanished, or a line beyond the limit: there is nobody, or nothing sensible, to answer.
+        pass
+    finally:
+        connection.close()
+        if isinstance(gpus, View) and writer.transport.abort in gpus.on_close:
+            gpus.on_close.remove(writer.transport.abort)
+        writer.close()
