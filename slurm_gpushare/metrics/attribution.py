@@ -1,0 +1,190 @@
+"""Who used a GPU in one interval: pure functions over two readings of it.
+
+Always, for SM seconds and for joules: sum over the jobs + unattributed = device. Where the device's own value is not
+known nothing is made up: used, idle and over are None.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN
+
+# NVML gives whole per cent: each reading may be half a point off without anything being wrong.
+_ROUNDING = 0.005
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A job that held a share of the GPU in the interval."""
+
+    job: Hashable
+    fraction: float  # of the GPU, 0..1
+    seconds: float  # of the interval in which it held it
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process on the GPU; ``job`` is None where it belongs to none of the holders."""
+
+    identity: Hashable
+    job: Hashable | None
+    sm: float | None  # share of the GPU's SM time, 0..1
+    memory: int | None  # bytes
+
+
+@dataclass(frozen=True)
+class Share:
+    """One job's part of the interval. None: not known."""
+
+    seconds: float
+    reserved: float  # GPU-seconds, fraction * seconds
+    used: float | None  # GPU-seconds
+    idle: float | None  # max(0, reserved - used)
+    over: float | None  # max(0, used - reserved)
+    memory: int | None  # bytes of its processes at the interval's end
+    energy: float | None  # joules
+    processes: tuple[Hashable, ...] | None
+    quality: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One GPU between two readings."""
+
+    seconds: float
+    shares: dict[Hashable, Share]
+    used: float | None  # GPU-seconds of the device
+    unattributed_used: float | None  # what belongs to no holder
+    energy: float | None  # joules of the device
+    unattributed_energy: float | None
+    readings: float | None  # GPU-seconds that the processes' own readings add up to, before they were scaled
+
+
+def attribute(
+    seconds: float,
+    device_sm: float | None,
+    holders: Sequence[Holder],
+    processes: Sequence[Process] | None,
+    energy: float | None = None,
+    idle_power: float | None = None,
+) -> Interval:
+    """Divide one GPU's interval among its holders.
+
+    Parameters
+    ----------
+    seconds
+        Length of the interval, above 0.
+    device_sm
+        The device's share of time with a kernel on it, 0..1.
+    processes
+        The processes on the GPU, None where the list is not known.
+    energy
+        Joules of the whole device in the interval.
+    idle_power
+        Watts that the device takes with nothing to do; None: take all energy as idle.
+    """
+    device = None if device_sm is None else device_sm * seconds
+    used, quality, readings = _used(seconds, device, holders, processes)
+    joules = _energy(seconds, device, holders, used, energy, idle_power)
+    shares = {}
+    for holder in holders:
+        mine = None if processes is None else [process for process in processes if process.job == holder.job]
+        reserved = holder.fraction * holder.seconds
+        part = None if used is None else used[holder.job]
+        memory = None
+        if mine is not None and all(process.memory is not None for process in mine):
+            memory = sum(process.memory for process in mine)
+        shares[holder.job] = Share(
+            seconds=holder.seconds,
+            reserved=reserved,
+            used=part,
+            idle=None if part is None else max(0.0, reserved - part),
+            over=None if part is None else max(0.0, part - reserved),
+            memory=memory,
+            energy=None if joules is None else joules[holder.job],
+            processes=None if mine is None else tuple(process.identity for process in mine),
+            quality=quality,
+        )
+    return Interval(
+        seconds=seconds,
+        shares=shares,
+        used=device,
+        unattributed_used=None if device is None else device - sum((used or {}).values()),
+        energy=energy,
+        unattributed_energy=None if energy is None else energy - sum((joules or {}).values()),
+        readings=readings,
+    )
+
+
+def energy_between(
+    seconds: float, before: tuple[float | None, float | None], after: tuple[float | None, float | None]
+) -> float | None:
+    """Return the joules between two (joules of the counter, watts): by the counter, else by the mean power."""
+    if before[0] is not None and after[0] is not None and after[0] >= before[0]:
+        return after[0] - before[0]
+    if before[1] is not None and after[1] is not None:
+        return (before[1] + after[1]) / 2 * seconds
+    return None
+
+
+def _used(
+    seconds: float, device: float | None, holders: Sequence[Holder], processes: Sequence[Process] | None
+) -> tuple[dict | None, str, float | None]:
+    """Return GPU-seconds by job, their quality, and the sum of the processes' own readings."""
+    if device is None:
+        return None, UNKNOWN, None
+    if processes is None or any(process.sm is None for process in processes):
+        return _estimate(device, seconds, holders, processes)
+    total = sum(process.sm for process in processes) * seconds
+    scale = device / total if total > device else 1.0
+    used = dict.fromkeys((holder.job for holder in holders), 0.0)
+    held = {holder.job: min(1.0, holder.seconds / seconds) for holder in holders}
+    for process in processes:
+        if process.job in used:
+            used[process.job] += process.sm * seconds * scale * held[process.job]
+    busy = sum(1 for process in processes if process.sm)
+    exceeds = total > device + (busy + 1) * _ROUNDING * seconds
+    return used, ESTIMATED if exceeds else MEASURED, total
+
+
+def _estimate(
+    device: float, seconds: float, holders: Sequence[Holder], processes: Sequence[Process] | None
+) -> tuple[dict | None, str, float | None]:
+    """Divide the device's value by fraction among the jobs with a process on it, whose own readings are not known."""
+    if device == 0:
+        return dict.fromkeys((holder.job for holder in holders), 0.0), MEASURED, None
+    if processes is None:
+        # Without a list only a job that has the whole GPU can be meant.
+        live = [holder for holder in holders if holder.fraction >= 1.0]
+        if holders and not live:
+            return None, UNKNOWN, None
+    else:
+        with_process = {process.job for process in processes}
+        if with_process - {holder.job for holder in holders}:
+            return None, UNKNOWN, None
+        live = [holder for holder in holders if holder.job in with_process]
+    weight = sum(holder.fraction for holder in live)
+    used = dict.fromkeys((holder.job for holder in holders), 0.0)
+    for holder in live:
+        used[holder.job] = device * holder.fraction / weight * min(1.0, holder.seconds / seconds)
+    return used, ESTIMATED, None
+
+
+def _energy(
+    seconds: float,
+    device: float | None,
+    holders: Sequence[Holder],
+    used: dict | None,
+    energy: float | None,
+    idle_power: float | None,
+) -> dict | None:
+    """Return joules by job: the idle part by reserved share, the active part by SM share."""
+    if energy is None or used is None:
+        return None
+    idle = energy if not device or idle_power is None else min(energy, idle_power * seconds)
+    shares = {holder.job: holder.fraction * min(1.0, holder.seconds / seconds) for holder in holders}
+    crowd = max(1.0, sum(shares.values()))
+    return {
+        job: idle * share / crowd + ((energy - idle) * used[job] / device if device else 0.0)
+        for job, share in shares.items()
+    }

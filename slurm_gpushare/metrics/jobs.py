@@ -1,0 +1,155 @@
+"""Running jobs of this node, and which of them a process belongs to.
+
+Jobs are the launch records that prolog left. A process is traced by what its user cannot forge first: its cgroup, then
+an ancestor that is root's slurmstepd, and only then its environment, believed for jobs of the same user alone.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+
+from slurm_gpushare.errors import GrantError
+from slurm_gpushare.launch import LaunchRecord, read_record
+
+# Slurm's cgroup folders: v1 (any version), v2 with job_N (22.05 to 25.11), v2 with the run's SLUID (26.05 on);
+# several slurmd on one machine put the node's name into the path.
+CGROUP_JOB = re.compile(
+    r"(?:/slurm(?:_[^/\n]+)?/uid_\d+/job_(\d+)|[^/\n]*slurmstepd\.scope/(?:job_(\d+)|(s[0-9A-HJKMNP-TV-Z]{13})))(?:/|$)",
+    re.MULTILINE,
+)
+# The title that slurmstepd gives itself: "slurmstepd: [12.batch]", "slurmstepd: [12+1.0]" in a heterogeneous job.
+STEPD_TITLE = re.compile(rb"slurmstepd: \[(\d+)(?:\+\d+)?\.")
+
+_GENERATIONS = 64  # a longer chain of ancestors is followed no further
+
+
+class JobFolders:
+    """The launch records under ``folder`` (…/NODE/jobs); each file is read once."""
+
+    def __init__(self, folder: str, say: Callable[[str], None] = lambda line: None):
+        self._folder = folder
+        self._say = say
+        self._known: dict[int, tuple[tuple, LaunchRecord | None]] = {}
+
+    def scan(self) -> dict[int, LaunchRecord]:
+        """Return the record of each job that has one, by job id; what is not readable is told once and left out."""
+        try:
+            names = os.listdir(self._folder)
+        except OSError:
+            names = []
+        known = {}
+        for name in names:
+            if not (name.isascii() and name.isdigit()):
+                continue
+            path = os.path.join(self._folder, name, "launch.json")
+            try:
+                status = os.lstat(path)
+            except OSError:
+                continue
+            mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+            old = self._known.get(int(name))
+            known[int(name)] = old if old is not None and old[0] == mark else (mark, self._read(path, int(name)))
+        self._known = known
+        return {job_id: record for job_id, (_, record) in known.items() if record is not None}
+
+    def _read(self, path: str, job_id: int) -> LaunchRecord | None:
+        try:
+            record = read_record(path)
+        except (OSError, GrantError) as error:
+            self._say(f"job {job_id}: {error}")
+            return None
+        if record.job_id != job_id:
+            self._say(f"job {job_id}: {path} speaks of job {record.job_id}; it is left out")
+            return None
+        return record
+
+
+def job_from_cgroup(text: str, sluids: Mapping[str, int]) -> int | None:
+    """Return the job that /proc/PID/cgroup names, None when it names none or a run that is not among ``sluids``."""
+    match = CGROUP_JOB.search(text)
+    if match is None:
+        return None
+    number = match.group(1) or match.group(2)
+    return int(number) if number else sluids.get(match.group(3))
+
+
+def parse_stat(data: bytes) -> tuple[int, int]:
+    """Return (parent's pid, start time in ticks since boot) from /proc/PID/stat; the name in it may hold anything."""
+    fields = data[data.rindex(b")") + 2 :].split()
+    return int(fields[1]), int(fields[19])
+
+
+class ProcessTracer:
+    """Says which job a pid belongs to. Answers are kept by (pid, start time): a pid used again is another process."""
+
+    def __init__(self, node: str, proc: str = "/proc"):
+        self._node = node.encode()
+        self._proc = proc
+        self._known: dict[int, tuple[int, int | None]] = {}  # pid -> (start time, job)
+
+    def trace(
+        self, pids: set[int], records: Mapping[int, LaunchRecord], whole: bool = True
+    ) -> dict[int, tuple[int, int | None]]:
+        """Return, for each of ``pids`` that exists or was traced before, its start time and its job here, or None.
+
+        ``whole``: these are all pids of interest, so that the others can be forgotten.
+        """
+        sluids = {record.sluid: job_id for job_id, record in records.items() if record.sluid}
+        found = {}
+        for pid in pids:
+            old = self._known.get(pid)
+            try:
+                start = parse_stat(self._file(pid, "stat"))[1]
+            except (OSError, ValueError, IndexError):
+                # It has ended: its last reading still belongs to the job it was seen in.
+                if old is not None:
+                    found[pid] = old
+                continue
+            if old is not None and old[0] == start and old[1] is not None:
+                found[pid] = old
+            else:
+                found[pid] = (start, self._job(pid, records, sluids))
+        self._known = found if whole else self._known | found
+        return {pid: (start, job if job in records else None) for pid, (start, job) in found.items()}
+
+    def _job(self, pid: int, records: Mapping[int, LaunchRecord], sluids: Mapping[str, int]) -> int | None:
+        try:
+            job = job_from_cgroup(self._file(pid, "cgroup").decode("utf-8", "replace"), sluids)
+            if job is None:
+                job = self._job_of_ancestor(pid)
+            return self._job_of_environment(pid, records) if job is None else job
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _job_of_ancestor(self, pid: int) -> int | None:
+        for _ in range(_GENERATIONS):
+            pid = parse_stat(self._file(pid, "stat"))[0]
+            if pid <= 1:
+                return None
+            match = STEPD_TITLE.match(self._file(pid, "cmdline"))
+            # Anyone can give a process this title, and a set-uid program has root's effective id: the real one counts.
+            if match is not None and self._uids(pid) == {0}:
+                return int(match.group(1))
+        return None
+
+    def _job_of_environment(self, pid: int, records: Mapping[int, LaunchRecord]) -> int | None:
+        values = dict(
+            item.split(b"=", 1)
+            for item in self._file(pid, "environ").split(b"\0")
+            if item.startswith((b"SLURM_JOB_ID=", b"SLURMD_NODENAME="))
+        )
+        number = values.get(b"SLURM_JOB_ID", b"")
+        if not number.isdigit() or values.get(b"SLURMD_NODENAME", self._node) != self._node:
+            return None
+        record = records.get(int(number))
+        return record.job_id if record is not None and self._uids(pid) == {record.uid} else None
+
+    def _uids(self, pid: int) -> set[int]:
+        for line in self._file(pid, "status").splitlines():
+            if line.startswith(b"Uid:"):
+                return {int(field) for field in line.split()[1:4]}
+        return set()
+
+    def _file(self, pid: int, name: str) -> bytes:
+        with open(f"{self._proc}/{pid}/{name}", "rb") as stream:
+            return stream.read(1 << 20)

@@ -1,0 +1,126 @@
+"""Usage records on the node's own disk until the service has them.
+
+``usage.jsonl``: one record a line, appended and synced before the epilog is answered. ``corrupt.jsonl``: lines that are
+not records (a torn write). ``refused.jsonl``: records that the service refuses, with its answer. Nothing is deleted
+unsent.
+"""
+
+import itertools
+import json
+import os
+import threading
+
+from slurm_gpushare.errors import GrantError
+from slurm_gpushare.usage import UsageRecord, usage_from_dict, usage_to_json
+
+USAGE = "usage.jsonl"
+CORRUPT = "corrupt.jsonl"
+REFUSED = "refused.jsonl"
+
+_READ_AT_ONCE = 4 << 20  # bytes: more than a batch of records takes
+
+
+class Spool:
+    """The spool folder of one node; safe for one appending and one sending thread."""
+
+    def __init__(self, folder: str):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        self._folder = folder
+        self._lock = threading.Lock()
+
+    def append(self, records: list[UsageRecord]) -> None:
+        """Write ``records`` and return when they are on disk; raises OSError when they cannot be."""
+        with self._lock:
+            self._append(USAGE, "".join(usage_to_json(record) + "\n" for record in records).encode())
+
+    def batch(self, most: int) -> tuple[list[bytes], int]:
+        """Return up to ``most`` of the oldest records as lines of JSON, and how many bytes of the spool they stand for.
+
+        A line that is not a record ends the batch; at its beginning it is moved to corrupt.jsonl.
+        """
+        with self._lock:
+            while True:
+                lines = self._oldest(most)
+                good = list(itertools.takewhile(_is_record, lines))
+                if good or not lines:
+                    return good, sum(len(line) + 1 for line in good)
+                if lines[0]:
+                    self._append(CORRUPT, lines[0] + b"\n")
+                self._drop(len(lines[0]) + 1)
+
+    def sent(self, length: int) -> None:
+        """Forget the oldest ``length`` bytes, which the service has."""
+        with self._lock:
+            self._drop(length)
+
+    def refused(self, line: bytes, answer: str) -> None:
+        """Keep a record that the service will never take, with its ``answer``, in refused.jsonl."""
+        with self._lock:
+            note = {"answer": answer, "record": json.loads(line)}
+            self._append(REFUSED, json.dumps(note, separators=(",", ":")).encode() + b"\n")
+
+    def _oldest(self, most: int) -> list[bytes]:
+        try:
+            with open(self._path(USAGE), "rb") as stream:
+                data = stream.read(_READ_AT_ONCE)
+        except FileNotFoundError:
+            return []
+        lines = data.split(b"\n")
+        # What follows the last line end is a torn write (the writer holds the lock, so nobody is about to finish it),
+        # or the rest of a line that was not read whole.
+        if not lines[-1] or (len(data) == _READ_AT_ONCE and len(lines) > 1):
+            lines.pop()
+        return lines[:most]
+
+    def _append(self, name: str, data: bytes) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._path(name), flags, 0o600)
+        with open(descriptor, "r+b", buffering=0) as stream:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                data = b"\n" + data
+            try:
+                while data:
+                    data = data[stream.write(data) :]
+                os.fsync(descriptor)
+            except OSError:
+                # A full disk must not leave half a record, nor the whole of one that its writer will write again.
+                os.ftruncate(descriptor, size)
+                raise
+        if not size:
+            self._sync_folder()
+
+    def _drop(self, length: int) -> None:
+        path = self._path(USAGE)
+        with open(path, "rb") as stream:
+            stream.seek(length)  # beyond the end after a torn last line, which has no line end
+            rest = stream.read()
+        if not rest:
+            os.unlink(path)
+        else:
+            temporary = path + ".new"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(temporary, flags, 0o600), "wb") as stream:
+                stream.write(rest)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        usage_from_dict(json.loads(line))
+    except (GrantError, ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,300 @@
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from slurm_gpushare.metrics import meter as module
+from slurm_gpushare.metrics.meter import Meter
+from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
+from slurm_gpushare.metrics.spool import Spool
+from slurm_gpushare.node_policy import BackendPolicy, ContainerPolicy, NodePolicy
+
+from .records import launch, write
+
+POLICY = NodePolicy(100, ContainerPolicy("auto", (), (), True), backends={"bitfusion": BackendPolicy(command="/none")})
+
+
+class Machine:
+    """A node with a clock, GPUs and processes to be set; pids are traced by a table."""
+
+    def __init__(self, tmp_path, monkeypatch, gpus=2):
+        self.run = tmp_path / "run"
+        self.spool = Spool(str(tmp_path / "spool"))
+        self.now = 1000.0
+        self.wall_is_ahead = 0.0
+        self.load = {number: [] for number in range(gpus)}  # GPU -> [(pid, sm, memory)]
+        self.lost = set()
+        self.owners = {}
+        self.lines = []
+        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now + self.wall_is_ahead)
+        monkeypatch.setattr(module, "time", clock)
+        self.start()
+
+    def start(self):
+        self.meter = Meter("n1", POLICY, self.spool, str(self.run), self, self.lines.append)
+        self.meter._tracer = self
+
+    def job(self, job_id, *arguments, **options):
+        return write(self.run, launch(job_id, *arguments, **{"started": self.now} | options))
+
+    def tick(self, times=1, seconds=1.0):
+        for _ in range(times):
+            self.now += seconds
+            self.meter.tick()
+
+    def records(self):
+        lines = self.spool.batch(1000)[0]
+        return {(data["job_id"], data["gpu_index"]): SimpleNamespace(**data) for data in map(json.loads, lines)}
+
+    # in the place of Nvml and ProcessTracer
+
+    def read(self, only=None):
+        return [
+            GpuReading(
+                number, number, f"GPU-{number}", "Tesla P100", 16 << 30, self.now,
+                min(1.0, sum(sm for _, sm, _ in load)), 100.0, None, tuple(ProcessReading(*one) for one in load),
+            )
+            for number, load in self.load.items()
+            if number not in self.lost and (only is None or number in only)
+        ]  # fmt: skip
+
+    def trace(self, pids, records, whole=True):
+        return {pid: (1, job if (job := self.owners.get(pid)) in records else None) for pid in pids}
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch):
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_two_jobs_share_a_gpu(node):
+    node.tick()
+    node.job(1, 0.25)
+    node.job(2, 0.5)
+    node.load[0] = [(10, 0.4, 300), (11, 0.1, 200), (12, 0.2, 100)]
+    node.owners = {10: 1, 11: 2}
+    node.tick(10)
+    node.meter.end(1)
+    node.meter.end(2)
+    records = node.records()
+    one, two = records[1, 0], records[2, 0]
+    assert (one.backend, one.source, one.gpu, one.gpu_name) == ("shard", "node", "GPU-0", "Tesla P100")
+    assert one.gpu_seconds_used == pytest.approx(4.0) and one.gpu_seconds_over == pytest.approx(1.5)
+    assert two.gpu_seconds_used == pytest.approx(1.0) and two.gpu_seconds_idle == pytest.approx(4.0)
+    assert (one.memory_peak_bytes, two.memory_peak_bytes) == (300, 200)
+    assert one.seconds_sampled == 10 == one.ended - one.started and one.quality == "measured"
+
+
+def test_whole_gpus_are_fraction_1_of_each(node):
+    node.tick()
+    node.job(1, None, (0, 1))
+    node.load[1] = [(10, 0.5, 300)]
+    node.owners = {10: 1}
+    node.tick(4)
+    node.meter.end(1)
+    first, second = node.records()[1, 0], node.records()[1, 1]
+    assert first.backend == "gpu" and first.fraction == 1.0 and first.gpu_seconds_reserved == 4.0
+    assert first.gpu_seconds_used == 0 and first.memory_peak_bytes == 0 and second.gpu_seconds_used == 2.0
+
+
+def test_a_cpu_job_has_no_record(node):
+    node.job(1, None, ())
+    node.tick(2)
+    node.meter.end(1)
+    assert node.records() == {}
+
+
+def test_an_end_takes_a_last_sample_of_the_jobs_gpus(node):
+    node.tick()
+    node.job(1)
+    node.load[0] = [(10, 0.5, 300)]
+    node.owners = {10: 1}
+    node.tick()
+    node.now += 0.4
+    node.meter.end(1)
+    assert node.records()[1, 0].gpu_seconds_used == pytest.approx(0.7)
+    assert node.records()[1, 0].seconds_sampled == pytest.approx(1.4)
+
+
+def test_a_job_that_no_tick_saw_has_a_record(node):
+    node.tick()
+    node.now += 0.2
+    node.job(1)
+    node.load[0] = [(10, 0.5, 300)]
+    node.owners = {10: 1}
+    node.now += 0.4
+    node.meter.end(1)
+    assert node.records()[1, 0].gpu_seconds_used == pytest.approx(0.2)
+    assert node.records()[1, 0].seconds_sampled == pytest.approx(0.4)
+
+
+def test_an_ended_job_is_not_taken_up_again_while_its_folder_stands(node):
+    node.tick()
+    folder = node.job(1)
+    node.tick()
+    node.meter.end(1)
+    node.meter.end(1)
+    node.tick(3)
+    node.start()  # nor by the next agent
+    node.tick(3)
+    shutil.rmtree(folder)
+    node.tick()
+    assert len(node.spool.batch(9)[0]) == 1
+    assert json.loads((node.run / "n1/agent.ended").read_text()) == []
+
+
+def test_a_folder_that_goes_without_an_end_leaves_a_record(node):
+    node.tick()
+    folder = node.job(1)
+    node.tick(3)
+    shutil.rmtree(folder)
+    node.tick()
+    record = node.records()[1, 0]
+    assert 3 <= record.ended - record.started <= 4
+    assert any("without an end" in line for line in node.lines)
+
+
+def test_a_requeued_job_is_another_run(node):
+    node.tick()
+    node.job(1)
+    node.tick(2)
+    node.meter.end(1)
+    node.job(1)
+    node.tick(3)
+    node.meter.end(1)
+    lines = [json.loads(line) for line in node.spool.batch(9)[0]]
+    assert [line["ended"] - line["started"] for line in lines] == [2.0, 3.0]
+
+
+def test_a_requeued_job_whose_end_was_not_heard_is_two_runs_too(node):
+    node.tick()
+    node.job(1)
+    node.tick(2)
+    node.job(1)
+    node.tick(3)
+    node.meter.end(1)
+    assert len({json.loads(line)["started"] for line in node.spool.batch(9)[0]}) == 2
+
+
+def test_a_running_job_is_taken_up_with_the_coverage_that_is_left(node):
+    node.job(1)
+    node.now += 30
+    node.load[0] = [(10, 0.5, 300)]
+    node.owners = {10: 1}
+    node.tick(11)
+    node.meter.end(1)
+    record = node.records()[1, 0]
+    assert record.ended - record.started == 41 and record.seconds_sampled == 10
+    assert record.gpu_seconds_reserved == pytest.approx(41 * 0.25) and record.gpu_seconds_used == pytest.approx(5)
+
+
+def test_a_jump_of_the_wall_clock_changes_no_duration(node):
+    node.tick()
+    node.job(1)
+    node.tick(3)
+    node.wall_is_ahead = 86400.0
+    node.tick(3)
+    node.meter.end(1)
+    record = node.records()[1, 0]
+    assert record.ended - record.started == 6
+
+
+def test_a_gpu_lost_in_the_middle_costs_its_own_job_coverage(node):
+    node.tick()
+    node.job(1, None, (0,))
+    node.job(2, None, (1,))
+    node.load = {0: [(10, 0.5, 1)], 1: [(11, 0.5, 1)]}
+    node.owners = {10: 1, 11: 2}
+    node.tick(4)
+    node.lost = {1}
+    node.tick(4)
+    node.lost = set()
+    node.tick(2)  # the first reading after the gap begins anew
+    node.meter.end(1)
+    node.meter.end(2)
+    one, two = node.records()[1, 0], node.records()[2, 1]
+    assert one.seconds_sampled == 10 and one.gpu_seconds_used == 5
+    assert two.seconds_sampled == 5 and two.gpu_seconds_used == 2.5 and two.gpu_seconds_reserved == 10
+
+
+def test_no_gpu_at_all_is_unknown_and_not_zero(node):
+    node.lost = {0, 1}
+    node.job(1)
+    node.tick(4)
+    node.meter.end(1)
+    record = node.records()[1, 0]
+    assert record.quality == "unknown" and record.gpu_seconds_used is None and record.gpu == "shard:n1:0"
+    assert record.gpu_seconds_reserved == 1.0
+
+
+def test_a_process_on_a_gpu_it_was_not_given_is_told_once_and_charged_to_nobody(node):
+    node.tick()
+    node.job(1, 0.25, (0,))
+    node.job(2, 0.25, (1,))
+    node.load[1] = [(10, 0.5, 300)]
+    node.owners = {10: 1}
+    node.tick(4)
+    node.meter.end(2)
+    assert node.records()[2, 1].gpu_seconds_used == 0
+    assert len([line for line in node.lines if "which it was not given" in line]) == 1
+
+
+def test_a_job_whose_record_names_no_gpu_is_told_once(node):
+    node.job(1, 0.25, ())
+    node.tick(3)
+    node.meter.end(1)
+    assert node.records() == {} and len([line for line in node.lines if "names no GPU" in line]) == 1
+
+
+def test_a_pool_job_without_a_sample_is_unknown_one_record_for_each_gpu(node):
+    node.job(1, 0.5, (), "bitfusion", count=2)
+    node.tick(4)
+    node.meter.end(1)
+    assert set(node.records()) == {(1, 0), (1, 1)}
+    record = node.records()[1, 1]
+    assert (record.gpu, record.source, record.quality) == ("bitfusion:n1:1", "allocation", "unknown")
+    assert record.gpu_seconds_reserved == 2.0 and record.gpu_seconds_used is None
+
+
+def test_a_full_disk_delays_a_record_and_loses_none(node, monkeypatch):
+    node.tick()
+    node.job(1)
+    node.tick()
+    append = node.spool.append
+
+    def full(records):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(node.spool, "append", full)
+    with pytest.raises(OSError):
+        node.meter.end(1)
+    node.tick()
+    monkeypatch.setattr(node.spool, "append", append)
+    node.tick(2)
+    assert len(node.spool.batch(9)[0]) == 1
+
+
+def test_the_ledger_is_not_believed_when_it_is_broken(node):
+    folder = node.job(1)
+    node.tick()
+    for text in ("{", "7", '[["x",1]]', "[1]"):
+        (node.run / "n1/agent.ended").write_text(text)
+        node.start()
+        node.tick()
+    shutil.rmtree(folder)
+    node.tick()
+    assert len(node.records()) == 1
+
+
+def test_the_sender_hears_of_each_record(node):
+    heard = []
+    node.meter._spooled = lambda: heard.append(len(node.records()))
+    node.tick()
+    assert heard == []
+    node.job(1)
+    node.meter.end(1)
+    assert heard == [1]

@@ -1,0 +1,265 @@
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_gpushare.metrics.nvml import Nvml, merge_processes, shares_by_pid, slurm_number
+
+UNINITIALIZED, NOT_SUPPORTED, NOT_FOUND, LIBRARY, GPU_IS_LOST, MISMATCH = 1, 3, 6, 12, 15, 18
+
+
+class NVMLError(Exception):
+    def __init__(self, value):
+        super().__init__(f"code {value}")
+        self.value = value
+
+
+class NVMLLibraryMismatchError(Exception):
+    pass
+
+
+class FakeNvml:
+    """A binding with a state to be set; a function that it was not given does not exist."""
+
+    def __init__(self, gpus=1):
+        self.calls = []
+        self.now = 0.0
+        self.gpus = range(gpus)
+        self.answers = {
+            "nvmlInit": None,
+            "nvmlShutdown": None,
+            "nvmlDeviceGetCount": lambda: len(self.gpus),
+            "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceGetMinorNumber": lambda gpu: gpu,
+            "nvmlDeviceGetUUID": lambda gpu: f"GPU-{gpu}",
+            "nvmlDeviceGetName": b"Tesla P100",
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=16 << 30),
+            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=70, memory=0),
+            "nvmlDeviceGetTotalEnergyConsumption": 5000,
+            "nvmlDeviceGetPowerUsage": 60000,
+            "nvmlDeviceGetComputeRunningProcesses": [running(10, 100)],
+            "nvmlDeviceGetMPSComputeRunningProcesses": [],
+            "nvmlDeviceGetGraphicsRunningProcesses": [],
+            "nvmlDeviceGetProcessesUtilizationInfo": [busy(10, 1000, 40)],
+            "nvmlDeviceGetProcessUtilization": [busy(10, 1000, 41)],
+        }
+
+    def __getattr__(self, name):
+        if name not in self.answers:
+            raise AttributeError(name)
+
+        def call(*arguments):
+            self.calls.append((name, *arguments))
+            answer = self.answers[name]
+            if callable(answer):
+                answer = answer(*arguments)
+            if isinstance(answer, int) and answer < 0:
+                raise NVMLError(-answer)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+    def called(self, name):
+        return [call for call in self.calls if call[0] == name]
+
+    def door(self, **options):
+        return Nvml(self, clock=lambda: self.now, **options)
+
+
+def running(pid, memory):
+    return SimpleNamespace(pid=pid, usedGpuMemory=memory)
+
+
+def busy(pid, stamp, sm):
+    return SimpleNamespace(pid=pid, timeStamp=stamp, smUtil=sm)
+
+
+def on_gpu_1(code, otherwise):
+    return lambda gpu, *rest: -code if gpu == 1 else otherwise
+
+
+@pytest.fixture
+def nvml():
+    return FakeNvml()
+
+
+def test_reads_a_gpu_in_the_units_of_the_reading(nvml):
+    (reading,) = nvml.door().read()
+    assert (reading.index, reading.minor, reading.uuid, reading.name) == (0, 0, "GPU-0", "Tesla P100")
+    assert (reading.memory_total, reading.sm, reading.power, reading.energy) == (16 << 30, 0.7, 60.0, 5.0)
+    assert [(each.pid, each.memory) for each in reading.processes] == [(10, 100)]
+
+
+def test_first_process_readings_are_the_drivers_history_and_not_taken(nvml):
+    door = nvml.door()
+    assert door.read()[0].processes[0].sm is None
+    nvml.answers["nvmlDeviceGetProcessesUtilizationInfo"] = [busy(10, 2000, 30)]
+    assert door.read()[0].processes[0].sm == 0.3
+
+
+def test_cursor_is_the_newest_time_stamp_and_older_entries_are_dropped(nvml):
+    door = nvml.door()
+    door.read()
+    nvml.answers["nvmlDeviceGetProcessesUtilizationInfo"] = [busy(10, 2000, 30), busy(11, 900, 99)]
+    assert {each.pid: each.sm for each in door.read()[0].processes} == {10: 0.3}
+    door.read()
+    assert [call[2] for call in nvml.called("nvmlDeviceGetProcessesUtilizationInfo")] == [0, 1000, 2000]
+
+
+@pytest.mark.parametrize("refusal", [-NOT_SUPPORTED, -13, -25, NVMLLibraryMismatchError("old")])
+def test_old_process_call_is_used_where_the_new_one_is_not_known_and_it_is_asked_once(nvml, refusal):
+    nvml.answers["nvmlDeviceGetProcessesUtilizationInfo"] = refusal
+    door = nvml.door()
+    door.read()
+    nvml.answers["nvmlDeviceGetProcessUtilization"] = [busy(10, 2000, 25)]
+    assert door.read()[0].processes[0].sm == 0.25
+    assert len(nvml.called("nvmlDeviceGetProcessesUtilizationInfo")) == 1
+
+
+def test_binding_without_the_new_call(nvml):
+    del nvml.answers["nvmlDeviceGetProcessesUtilizationInfo"]
+    door = nvml.door()
+    door.read()
+    nvml.answers["nvmlDeviceGetProcessUtilization"] = [busy(10, 2000, 25)]
+    assert door.read()[0].processes[0].sm == 0.25
+
+
+@pytest.mark.parametrize("code", [NOT_FOUND, 0])
+def test_no_entry_means_nothing_used(nvml, code):
+    nvml.answers["nvmlDeviceGetProcessesUtilizationInfo"] = NVMLError(code)
+    nvml.answers["nvmlDeviceGetUtilizationRates"] = SimpleNamespace(gpu=0)
+    door = nvml.door()
+    door.read()
+    assert door.read()[0].processes[0].sm == 0.0
+
+
+def test_asked_within_one_sample_period_the_last_readings_of_living_processes_hold(nvml):
+    door = nvml.door()
+    door.read()
+    nvml.answers["nvmlDeviceGetProcessesUtilizationInfo"] = [busy(10, 2000, 30), busy(11, 2000, 40)]
+    door.read()
+    nvml.answers["nvmlDeviceGetProcessesUtilizationInfo"] = -NOT_FOUND
+    nvml.now = 0.1
+    assert {each.pid: each.sm for each in door.read()[0].processes} == {10: 0.3}
+    nvml.now = 1.5
+    assert {each.pid: each.sm for each in door.read()[0].processes} == {10: 0.0}
+
+
+def test_no_process_utilisation_at_all_is_none_and_not_asked_again(nvml):
+    for name in ("nvmlDeviceGetProcessesUtilizationInfo", "nvmlDeviceGetProcessUtilization"):
+        nvml.answers[name] = -NOT_SUPPORTED
+    door = nvml.door()
+    for _ in range(3):
+        assert door.read()[0].processes[0].sm is None
+    assert len(nvml.called("nvmlDeviceGetProcessUtilization")) == 1
+
+
+def test_an_unknown_error_is_none_this_time_and_asked_again(nvml):
+    door = nvml.door()
+    nvml.answers["nvmlDeviceGetUtilizationRates"] = -999
+    assert door.read()[0].sm is None
+    nvml.answers["nvmlDeviceGetUtilizationRates"] = SimpleNamespace(gpu=20)
+    assert door.read()[0].sm == 0.2
+
+
+def test_a_lost_gpu_does_not_stop_the_others_and_comes_back():
+    nvml, lines = FakeNvml(gpus=3), []
+    door = nvml.door(say=lines.append)
+    assert [reading.index for reading in door.read()] == [0, 1, 2]
+    healthy = nvml.answers["nvmlDeviceGetUtilizationRates"]
+    nvml.answers["nvmlDeviceGetUtilizationRates"] = on_gpu_1(GPU_IS_LOST, healthy)
+    for _ in range(3):
+        assert [reading.index for reading in door.read()] == [0, 2]
+    asked = len([call for call in nvml.called("nvmlDeviceGetUtilizationRates") if call[1] == 1])
+    assert asked == 2  # the good one, and the one that lost it
+    nvml.answers["nvmlDeviceGetUtilizationRates"] = healthy
+    nvml.now = 400.0
+    assert [reading.index for reading in door.read()] == [0, 1, 2]
+    assert [line for line in lines if "GPU 1" in line] == ["GPU 1 is lost; the others go on", "GPU 1 answers again"]
+
+
+@pytest.mark.parametrize("code", [UNINITIALIZED, 9, MISMATCH])
+def test_a_driver_that_went_away_is_opened_again_with_a_back_off(nvml, code):
+    door = nvml.door()
+    door.read()
+    nvml.answers["nvmlDeviceGetComputeRunningProcesses"] = -code
+    assert door.read() == [] and door.read() == []
+    assert len(nvml.called("nvmlInit")) == 1
+    nvml.now = 1.5
+    assert door.read() == []
+    nvml.answers["nvmlDeviceGetComputeRunningProcesses"] = []
+    nvml.now = 2.0
+    assert door.read() == []  # it waits longer the second time
+    nvml.now = 4.0
+    assert len(door.read()) == 1
+    assert len(nvml.called("nvmlInit")) == 3 and len(nvml.called("nvmlShutdown")) == 2
+
+
+def test_cursors_begin_anew_after_opening_again(nvml):
+    door = nvml.door()
+    door.read()
+    nvml.answers["nvmlDeviceGetPowerUsage"] = -9
+    door.read()
+    nvml.answers["nvmlDeviceGetPowerUsage"] = 1
+    nvml.now = 10.0
+    assert door.read()[0].processes[0].sm is None
+    assert nvml.called("nvmlDeviceGetProcessesUtilizationInfo")[-1][2] == 0
+
+
+def test_no_library_is_no_gpus_told_once_and_looked_for_again(nvml):
+    lines = []
+    nvml.answers["nvmlInit"] = -LIBRARY
+    door = nvml.door(say=lines.append)
+    for now in (0, 5, 10, 20):
+        nvml.now = now
+        assert door.read() == []
+    assert len(lines) == 1 and lines[0].startswith("no GPUs here")
+    nvml.answers["nvmlInit"] = None
+    nvml.now = 1000.0
+    assert len(door.read()) == 1
+
+
+def test_only_the_gpus_that_are_asked_for_are_read():
+    nvml = FakeNvml(gpus=3)
+    nvml.answers["nvmlDeviceGetMinorNumber"] = lambda gpu: 2 - gpu
+    door = nvml.door()
+    assert [(reading.index, slurm_number(reading)) for reading in door.read({2})] == [(0, 2)]
+
+
+def test_slurms_number_is_the_minor_number_or_else_nvmls_index():
+    assert slurm_number(SimpleNamespace(index=0, minor=3)) == 3
+    assert slurm_number(SimpleNamespace(index=0, minor=None)) == 0
+
+
+def test_lists_are_merged_by_pid():
+    compute = [running(1, 100), running(2, None), running(5, 30), running(5, 40)]
+    mps = [running(1, 100), running(3, 50)]
+    merged = merge_processes([compute, mps, None], {1: 0.5, 9: 0.1})
+    assert {each.pid: (each.sm, each.memory) for each in merged} == {
+        1: (0.5, 100), 2: (0.0, None), 3: (0.0, 50), 5: (0.0, 70), 9: (0.1, 0),
+    }  # fmt: skip
+    assert merge_processes([None, mps, []], {}) is None
+
+
+def test_absurd_values_of_dead_processes_are_dropped():
+    entries = [busy(1, 5, 4294967295), busy(2, 5, 100), busy(3, 5, 20), busy(3, 6, 40)]
+    assert shares_by_pid(entries, 4) == {2: 1.0, 3: 0.3}
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 20), st.integers(0, 2**32 - 1))), st.integers(0, 20))
+def test_shares_are_always_shares_of_new_entries(entries, cursor):
+    shares = shares_by_pid([busy(*entry) for entry in entries], cursor)
+    assert all(0 <= share <= 1 for share in shares.values())
+    assert set(shares) <= {pid for pid, stamp, _ in entries if stamp > cursor}
+
+
+def test_close_survives_a_library_that_fails(nvml):
+    door = nvml.door()
+    door.read()
+    nvml.answers["nvmlShutdown"] = -999
+    door.close()
+    door.close()
+    assert len(nvml.called("nvmlShutdown")) == 1

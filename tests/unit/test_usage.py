@@ -1,0 +1,72 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_gpushare.errors import GrantError
+from slurm_gpushare.usage import UsageRecord, usage_from_dict, usage_to_json
+
+RECORD = UsageRecord(
+    cluster="lab",
+    job_id=7,
+    node="n1",
+    gpu="GPU-1",
+    gpu_index=0,
+    gpu_name="Tesla P100",
+    backend="shard",
+    fraction=0.25,
+    uid=1001,
+    user="alice",
+    started=1000.5,
+    ended=1100.5,
+    seconds_sampled=80.0,
+    quality="measured",
+    source="node",
+    gpu_seconds_reserved=25.0,
+    gpu_seconds_used=20.0,
+    gpu_seconds_idle=5.0,
+    gpu_seconds_over=0.0,
+    memory_peak_bytes=1 << 30,
+    energy_joules=None,
+    processes_seen=2,
+)
+
+
+def test_record_survives_its_line():
+    line = usage_to_json(RECORD)
+    assert "\n" not in line and json.loads(line)["v"] == 1
+    assert usage_from_dict(json.loads(line)) == RECORD
+
+
+def test_unknown_stays_null():
+    assert json.loads(usage_to_json(RECORD))["energy_joules"] is None
+
+
+def test_coverage_is_the_sampled_share_of_the_run():
+    assert RECORD.coverage == 0.8
+
+
+@given(st.floats(0, 1e9), st.floats(-1e9, 1e9))
+def test_coverage_is_always_a_share(sampled, span):
+    data = json.loads(usage_to_json(RECORD)) | {"seconds_sampled": sampled, "ended": RECORD.started + span}
+    assert 0 <= usage_from_dict(data).coverage <= 1
+
+
+def test_key_tells_runs_and_gpus_apart():
+    data = json.loads(usage_to_json(RECORD))
+    assert usage_from_dict(data | {"started": 1.0}).key != RECORD.key
+    assert usage_from_dict(data | {"gpu": "GPU-2"}).key != RECORD.key
+    assert usage_from_dict(data | {"gpu_seconds_used": 9.0}).key == RECORD.key
+
+
+@pytest.mark.parametrize("change", [{"v": 2}, {"v": None}, {"surprise": 1}])
+def test_another_version_or_key_is_refused(change):
+    with pytest.raises(GrantError, match=r"version|surprise"):
+        usage_from_dict(json.loads(usage_to_json(RECORD)) | change)
+
+
+@pytest.mark.parametrize("data", [None, [], "text", {}, {"v": 1}])
+def test_what_is_no_record_is_refused(data):
+    with pytest.raises(GrantError):
+        usage_from_dict(data)
