@@ -1,0 +1,96 @@
+-- Slurm's job_submit/lua plugin for slurm-gpushare: reads the job, asks gpushare.lua, does what it says.
+--
+-- Any error refuses the job: before 26.05 a Lua error would let it pass with whatever had been changed until then.
+-- Slurm reads this file again when its time stamp changes; `gpushare policy compile` sees to that. The policy and the
+-- decision are loaded here, once, never for each job.
+
+-- slurmctld loads this file by its full path, and its two companions lie beside it.
+local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "/etc/slurm/"
+
+local function load_table(name)
+  local chunk, why = loadfile(here .. name)
+  if not chunk then return nil, why end
+  local ok, value = pcall(chunk)
+  if ok and type(value) == "table" then return value end
+  return nil, ok and here .. name .. " returned no table" or tostring(value)
+end
+
+local gpushare, policy, broken
+gpushare, broken = load_table("gpushare.lua")
+if gpushare then policy, broken = load_table("gpushare_policy.lua") end
+if policy and policy.v ~= gpushare.POLICY_VERSION then
+  broken = "gpushare_policy.lua has version " .. tostring(policy.v) .. ", not " .. tostring(gpushare.POLICY_VERSION)
+end
+if broken then slurm.log_error("%s", "gpushare: " .. broken .. ": run `gpushare policy compile`") end
+
+local TRES = { "tres_per_node", "tres_per_job", "tres_per_task", "tres_per_socket" }
+
+-- Tell the user and slurmctld's log, on one line each.
+local function refuse(message, for_log)
+  message = tostring(message)
+  slurm.log_user("%s", "gpushare: " .. message)
+  if for_log then slurm.log_error("%s", "gpushare: " .. tostring(for_log)) end
+  return slurm.ERROR
+end
+
+-- Without a policy only a job that has nothing to do with GPUs or containers may pass.
+local function needs_policy(job_desc)
+  for _, name in ipairs(TRES) do
+    local value = job_desc[name]
+    if value and value ~= "" and value:lower():find("[%a_]+[/:]") then return true end
+  end
+  for _, entry in pairs(job_desc.spank_job_env or {}) do
+    if entry:find("_SLURM_SPANK_OPTION_gpushare_", 1, true) == 1 then return true end
+  end
+  return (job_desc.extra or ""):sub(1, 5) == '{"v":'
+end
+
+local function without_policy(job_desc)
+  if not needs_policy(job_desc) then return slurm.SUCCESS end
+  return refuse("the GPU policy could not be loaded, no GPU or container can be given: tell the administrator", broken)
+end
+
+-- Variables by which sbatch repeats the request to the srun inside the job, which would then ask for GPUs once more.
+local REPEATED = {
+  "SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK", "SLURM_GPUS_PER_SOCKET", "SLURM_TRES_PER_TASK",
+}
+
+local function submit(job_desc, part_list)
+  if broken then return without_policy(job_desc) end
+  local decision = gpushare.decide(policy, gpushare.read_request(job_desc, part_list))
+  if decision.outcome == "refused" then
+    return refuse(decision.message)
+  end
+  for field, value in pairs(decision.set) do job_desc[field] = value end
+  if decision.outcome == "granted" and job_desc.script then
+    for _, name in ipairs(REPEATED) do
+      if job_desc.environment[name] then job_desc.environment[name] = "" end
+    end
+  end
+  if decision.message then slurm.log_user("%s", "gpushare: " .. decision.message) end
+  return slurm.SUCCESS
+end
+
+local function modify(job_desc, job_rec, submit_uid)
+  if submit_uid == 0 then return slurm.SUCCESS end  -- root may mend a job
+  if broken then return without_policy(job_desc) end
+  local record = { extra = job_rec.extra, partition = job_rec.partition }
+  local message = gpushare.decide_change(policy, gpushare.read_request(job_desc), record)
+  return message and refuse(message) or slurm.SUCCESS
+end
+
+-- Run one of the two; whatever goes wrong refuses.
+local function guarded(action, ...)
+  local ok, result = pcall(action, ...)
+  if ok then return result end
+  local told, status = pcall(refuse, "a fault in the GPU policy's code stopped this: tell the administrator", result)
+  return told and status or slurm.ERROR
+end
+
+function slurm_job_submit(job_desc, part_list, submit_uid)
+  return guarded(submit, job_desc, part_list)
+end
+
+function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
+  return guarded(modify, job_desc, job_rec, modify_uid)
+end

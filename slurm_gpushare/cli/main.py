@@ -1,0 +1,91 @@
+"""`gpushare`: the one command, whose subcommands are imported when they are used."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from slurm_gpushare import __version__
+from slurm_gpushare.errors import EXIT_BROKEN, EXIT_FAILED, GpushareError
+
+# name: (module:object, what --help says without importing it)
+COMMANDS = {
+    "agent": ("slurm_gpushare.cli.agent:agent", "Measure what the jobs of this node use of its GPUs."),
+    "explain": ("slurm_gpushare.cli.explain:explain", "Say what a request would become, and by which rule."),
+    "lab": ("slurm_gpushare.cli.lab:lab", "A whole Slurm cluster in a folder."),
+    "policy": ("slurm_gpushare.cli.policy:policy", "Check, show and compile the policy."),
+    "report": ("slurm_gpushare.cli.report:report", "What jobs reserved and what they used."),
+    "serve": ("slurm_gpushare.cli.serve:serve", "Keep the store of usage records and answer reports."),
+}
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+
+class LazyGroup(click.Group):
+    """A group that knows its subcommands by name and imports one only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ImportError as error:
+            failure = GpushareError(f"`gpushare {cmd_name}` cannot be used: {error}; install slurm-gpushare again here")
+            failure.exit_status = EXIT_BROKEN
+            raise failure from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="gpushare")
+def cli() -> None:
+    """A fraction of a GPU as an ordinary Slurm resource."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, or the status of the error.
+
+    Every error that is ours, and every error of the operating system, is one line on stderr.
+    """
+    try:
+        status = cli.main(args=argv, prog_name="gpushare", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        status = EXIT_INTERRUPTED
+    except click.ClickException as error:
+        hint = ""
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = f" (see `{error.ctx.command_path} --help`)"
+        status = _complain(error.format_message() + hint, error.exit_code)
+    except GpushareError as error:
+        status = _complain(str(error), error.exit_status)
+    except BrokenPipeError:
+        # The reader of a pipe has left; Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = EXIT_FAILED
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    except OSError as error:
+        name = "" if error.filename is None else f"{error.filename}: "
+        status = _complain(f"{name}{error.strerror or error}", EXIT_FAILED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(text: str, status: int) -> int:
+    lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
+    for line in lines or ["failed"]:
+        click.echo(f"gpushare: {line}", err=True)
+    return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""`gpushare policy check|show|compile`."""
+
+import click
+
+from slurm_gpushare.cli.output import format_option, print_rows
+from slurm_gpushare.paths import NODE_POLICY, POLICY_YAML
+
+COLUMNS = ("key", "value", "unit", "source", "meaning")
+
+
+@click.group()
+def policy() -> None:
+    """Check, show and compile the policy."""
+
+
+@policy.command()
+@click.argument("file", default=POLICY_YAML)
+def check(file: str) -> None:
+    """Try FILE: one line for each error, with its line, key, value and remedy."""
+    from slurm_gpushare.policy.load import load_policy
+
+    loaded = load_policy(file)
+    click.echo(f"{file}: valid: {len(loaded.policy.partitions)} partitions, {len(loaded.policy.datasets)} datasets")
+
+
+@policy.command()
+@click.argument("file", default=POLICY_YAML)
+@format_option()
+def show(file: str, output_format: str) -> None:
+    """Print the value of every setting and where it comes from."""
+    from slurm_gpushare.policy.load import load_policy
+    from slurm_gpushare.policy.show import effective_settings
+
+    print_rows(effective_settings(load_policy(file)), COLUMNS, output_format)
+
+
+@policy.command("compile")
+@click.option("--policy", "file", default=POLICY_YAML, show_default=True, help="The policy.")
+@click.option("--slurm-dir", default="/etc/slurm", show_default=True, help="Where job_submit.lua lies.")
+@click.option("--node-file", default=NODE_POLICY, show_default=True, help="What nodes read.")
+def compile_command(file: str, slurm_dir: str, node_file: str) -> None:
+    """Put the policy in force; one that is not valid changes nothing."""
+    from slurm_gpushare.policy.compile import compile_policy
+    from slurm_gpushare.policy.load import load_policy
+
+    for path in compile_policy(load_policy(file).policy, slurm_dir, node_file):
+        click.echo(f"wrote {path}")

@@ -1,0 +1,105 @@
+"""What a node knows of the policy: /etc/gpushare/node.json, written by `gpushare policy compile`.
+
+Prolog, launcher, epilog and agent read it. Standard library only, and no dataclasses: the launcher imports this file for every task, and they cost it 10 ms.
+"""
+
+import json
+import os
+from typing import NamedTuple
+
+from slurm_gpushare.errors import BrokenInstallation
+from slurm_gpushare.paths import NODE_POLICY
+
+VERSION = 1
+
+
+class ContainerPolicy(NamedTuple):
+    """What containers may be. Paths are absolute prefixes, to be compared by component with real paths."""
+
+    runtime: str  # auto | apptainer | singularity
+    images: tuple[str, ...]
+    mounts: tuple[str, ...]
+    pid_namespace: bool
+
+
+class Dataset(NamedTuple):
+    """A folder that users name instead of its path."""
+
+    path: str
+    target: str
+    mode: str  # ro | rw
+
+
+class BackendPolicy(NamedTuple):
+    """What a node must know of one backend; None is what does not apply or is not known."""
+
+    gpu_memory: int | None = None  # bytes of each GPU
+    command: str | None = None  # absolute path of the pool's client
+    licence: str | None = None
+    gres: str | None = None  # the count-only gres that carries a pool's slices
+
+
+class NodePolicy(NamedTuple):
+    """The policy as a node needs it."""
+
+    slices_per_gpu: int
+    container: ContainerPolicy
+    datasets: dict[str, Dataset] = {}
+    backends: dict[str, BackendPolicy] = {}
+    agent_interval: float = 1.0  # seconds between two samples
+    service: str | None = None  # URL of `gpushare serve`
+
+
+def node_policy_from_json(text: str, path: str = NODE_POLICY) -> NodePolicy:
+    """Read the compiled policy of a node; ``path`` is only for messages.
+
+    Raises
+    ------
+    BrokenInstallation
+        The text is not a compiled policy that this version reads.
+    """
+    try:
+        data = json.loads(text)
+        if data["v"] != VERSION:
+            raise BrokenInstallation(
+                f"{path}: version {data['v']!r} is not known here, only {VERSION}: run `gpushare policy compile` again"
+            )
+        box = data["container"]
+        return NodePolicy(
+            slices_per_gpu=int(data["slices_per_gpu"]),
+            container=ContainerPolicy(
+                runtime=str(box["runtime"]),
+                images=tuple(str(item) for item in box["images"]),
+                mounts=tuple(str(item) for item in box["mounts"]),
+                pid_namespace=bool(box["pid_namespace"]),
+            ),
+            datasets={
+                str(name): Dataset(path=str(item["path"]), target=str(item["target"]), mode=str(item["mode"]))
+                for name, item in data["datasets"].items()
+            },
+            backends={str(name): BackendPolicy(**item) for name, item in data["backends"].items()},
+            agent_interval=float(data["agent"]["interval"]),
+            service=data["agent"]["service"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BrokenInstallation(
+            f"{path}: not a compiled policy ({type(error).__name__} {error}): run `gpushare policy compile` again"
+        ) from None
+
+
+def read_node_policy(path: str = NODE_POLICY) -> NodePolicy:
+    """Read the compiled policy at ``path``.
+
+    Raises
+    ------
+    BrokenInstallation
+        There is no such file, it cannot be read, or it is not a compiled policy.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(descriptor, encoding="utf-8") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BrokenInstallation(f"{path}: {reason}: run `gpushare policy compile` on this host") from None
+    return node_policy_from_json(text, path)

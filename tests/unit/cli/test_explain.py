@@ -1,0 +1,95 @@
+"""`gpushare explain`: the decision in sbatch's own words."""
+
+import json
+import os
+
+import pytest
+
+from slurm_gpushare.cli import explain as module
+from slurm_gpushare.cli.main import main
+from slurm_gpushare.policy.lua import shipped_etc
+
+SHIPPED = os.path.join(shipped_etc(), "gpushare.yaml")
+
+
+@pytest.fixture(autouse=True)
+def no_site(monkeypatch, tmp_path) -> None:
+    """A host without a policy of the site's and without Slurm."""
+    monkeypatch.setattr(module, "POLICY_YAML", str(tmp_path / "none.yaml"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def run(*argv: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["explain", *argv])
+    return caught.value.code
+
+
+def decided(capsys, *argv: str) -> tuple[int, dict]:
+    status = run(*argv, "--format", "json")
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_a_grant(capsys) -> None:
+    status, data = decided(
+        capsys, "--gres=gpu:0.25", "--partition=bitfusion", "--user=alice", "-N2", "-n", "4", "--extra=mine"
+    )
+    assert status == 0
+    assert list(data) == ["outcome", "grant", "message", "rule"]
+    assert (data["outcome"], data["rule"]) == ("granted", "partition bitfusion")
+    assert list(data["grant"]) == [
+        "v", "backend", "gpus", "fraction", "slices", "memory", "nodes", "rule", "request", "extra",
+    ]  # fmt: skip
+    assert (data["grant"]["slices"], data["grant"]["nodes"], data["grant"]["extra"]) == (25, 2, "mine")
+    assert "on each of 2 nodes, 50 slices in all" in data["message"]
+
+
+def test_untouched_and_refused(capsys) -> None:
+    assert decided(capsys, "-p", "shard") == (
+        0,
+        {"outcome": "untouched", "grant": None, "message": None, "rule": "no GPU asked"},
+    )
+    status, data = decided(capsys, "--gres=gpu:1.5", "-p", "shard")
+    assert status == 1 and data["outcome"] == "refused" and data["grant"] is None and "gpu:2" in data["message"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["-G", "0.5"], "--gpus=0.5: write it as --gres=gpu:0.5"),
+        (["--gpus-per-task=0.5"], "--gpus-per-task=0.5"),
+        (["-L", "bitfusion:25"], "licences of bitfusion"),
+        (["--container-image=/etc/passwd"], "/etc/passwd"),
+        (["--container-image=/data/images/a", "--container-mounts=/etc:/e"], "/etc:/e"),
+        (["--container-image=/data/images/a", "--dataset=none"], "--dataset=none"),
+        (["--container-image=/data/images/a", "--container-scope=x"], "--container-scope=x"),
+        (["--gres=gpu:0.25", "--cpus-per-gpu=2"], "--cpus-per-gpu"),
+        (['--extra={"v":1}'], "gpushare's own"),
+    ],
+)
+def test_every_word_reaches_the_decision(capsys, argv: list[str], said: str) -> None:
+    assert run("-p", "shard", *argv) == 1
+    assert said in capsys.readouterr().out
+
+
+def test_text_says_what_slurm_would_get(capsys) -> None:
+    assert run("--gres=gpu:0.25,nvme:1", "--partition=bitfusion", "--licenses=matlab", "--policy", SHIPPED) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("granted: gpu:0.25 is 0.25 of one GPU in the bitfusion pool: 25 of 100 slices, 4070 MiB")
+    assert "gres: bitfusion:25,nvme:1" in lines and "licenses: matlab,bitfusion:25" in lines
+
+
+def test_the_clusters_default_partition(capsys, tmp_path) -> None:
+    sinfo = tmp_path / "sinfo"
+    sinfo.write_text("#!/bin/sh\necho bitfusion\necho 'shard*'\n")
+    sinfo.chmod(0o755)
+    assert decided(capsys, "--gres=gpu:0.25")[1]["grant"]["backend"] == "shard"
+    sinfo.write_text("#!/bin/sh\nexit 1\n")
+    assert decided(capsys, "--gres=gpu:0.25")[1]["outcome"] == "refused"
+
+
+def test_what_is_no_number_of_nodes(capsys) -> None:
+    assert run("-p", "shard", "-N", "two") == 1
+    assert (
+        capsys.readouterr().err == "gpushare: -N: 'two' is not a number of nodes: write a number from 1 on, such as 2\n"
+    )

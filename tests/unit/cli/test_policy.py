@@ -1,0 +1,50 @@
+"""`gpushare policy check|show|compile`."""
+
+import json
+import os
+
+import pytest
+
+from slurm_gpushare.cli.main import main
+from slurm_gpushare.policy.lua import shipped_etc
+
+SHIPPED = os.path.join(shipped_etc(), "gpushare.yaml")
+
+
+def run(*argv: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["policy", *argv])
+    return caught.value.code
+
+
+def test_check(capsys, tmp_path) -> None:
+    assert run("check", SHIPPED) == 0
+    assert capsys.readouterr().out == f"{SHIPPED}: valid: 2 partitions, 1 datasets\n"
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("slices_per_gpu: 0\nwhat: 1\n")
+    assert run("check", str(bad)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [["gpushare", f"{bad}:1"], ["gpushare", f"{bad}:2"]]
+
+
+def test_show(capsys) -> None:
+    assert run("show", SHIPPED, "--format", "json") == 0
+    rows = {row["key"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["backends.bitfusion.servers[0].gpu_memory"]["value"] == "16280 MiB"
+    assert run("show", SHIPPED) == 0
+    assert "16280 MiB" in capsys.readouterr().out
+
+
+def test_an_invalid_policy_leaves_the_old_one_in_force(capsys, tmp_path) -> None:
+    (tmp_path / "job_submit.lua").write_text("")
+    where = ["--slurm-dir", str(tmp_path), "--node-file", str(tmp_path / "node.json")]
+    assert run("compile", "--policy", SHIPPED, *where) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path}/gpushare_policy.lua\nwrote {tmp_path}/node.json\n"
+    before = {
+        name: ((tmp_path / name).read_bytes(), (tmp_path / name).stat().st_mtime_ns) for name in os.listdir(tmp_path)
+    }
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("slices_per_gpu: many\n")
+    assert run("compile", "--policy", str(bad), *where) == 1
+    assert "slices_per_gpu: 'many'" in capsys.readouterr().err
+    assert {name: ((tmp_path / name).read_bytes(), (tmp_path / name).stat().st_mtime_ns) for name in before} == before
