@@ -59,7 +59,8 @@ plugin: ## compile the SPANK plugin for the Slurm whose headers are installed
 install: ## install on a Slurm host (as root): plugin, Lua, prolog, epilog, policy, command
 	install -d $(DESTDIR)$(PREFIX)/libexec/shield $(DESTDIR)$(PREFIX)/share/gpushare $(DESTDIR)$(SLURM_CONFIG_DIR) $(DESTDIR)$(SYSCONFDIR)/gpushare
 	test -x $(DESTDIR)$(PREFIX)/bin/python3 || $(PYTHON) -m venv $(DESTDIR)$(PREFIX)
-	$(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location $(PIP_ARGS) .
+	$(DESTDIR)$(PREFIX)/bin/python3 -c 'import setuptools' 2>/dev/null || $(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet setuptools
+	$(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-build-isolation .
 	$(MAKE) -C spank install BUILD=$(abspath $(BUILD))/spank DESTDIR=$(DESTDIR)
 	install -m 0755 etc/libexec/gpushare-launch $(DESTDIR)$(PREFIX)/libexec/gpushare-launch
 	install -m 0755 etc/libexec/shield/squashfuse_ll $(DESTDIR)$(PREFIX)/libexec/shield/squashfuse_ll

@@ -37,7 +37,7 @@ class LaunchRecord(NamedTuple):
     container: ContainerRequest | None = None
     refused: str | None = None  # why every task of this job must fail, None when it may run
     sluid: str | None = None  # Slurm's unique id of the run, from 25.11 on
-    options: dict = {}  # reserved for backends: values that prolog passes to the launcher
+    options: dict = {}  # noqa: RUF012 (never changed); values that prolog passes to the launcher: a refusal's status
 
 
 def record_to_json(record: LaunchRecord) -> str:

@@ -1,6 +1,6 @@
 """What a node knows of the policy: /etc/gpushare/node.json, written by `gpushare policy compile`.
 
-Prolog, launcher, epilog and agent read it. Standard library only, and no dataclasses: the launcher imports this file for every task, and they cost it 10 ms.
+Standard library only, and no dataclasses: the launcher imports this file for every task, and they cost it 10 ms.
 """
 
 import json
@@ -44,8 +44,8 @@ class NodePolicy(NamedTuple):
 
     slices_per_gpu: int
     container: ContainerPolicy
-    datasets: dict[str, Dataset] = {}
-    backends: dict[str, BackendPolicy] = {}
+    datasets: dict[str, Dataset] = {}  # noqa: RUF012 (never changed)
+    backends: dict[str, BackendPolicy] = {}  # noqa: RUF012 (never changed)
     agent_interval: float = 1.0  # seconds between two samples
     service: str | None = None  # URL of `gpushare serve`
 

@@ -1,0 +1,1 @@
+"""Containers: which runtime there is, what may be mounted, and the argv that results."""

@@ -60,7 +60,7 @@ class Cluster:
 
     def out(self, *command: str, **options: object) -> str:
         """Return what ``command`` prints, without blanks at its ends."""
-        return self.run(*command, **options).stdout.strip()
+        return self.run(*command, **options).stdout.strip(" \n")
 
     def script(self, user: str, *lines: str) -> str:
         """Return an sbatch script."""
@@ -109,3 +109,16 @@ class Cluster:
         """Return the pids of all processes in the lab that carry the job's id in their environment."""
         found = self.run("sh", "-c", f"grep -lsz '^SLURM_JOB_ID={job}$' /proc/[0-9]*/environ", check=False).stdout
         return [int(path.split("/")[2]) for path in found.split()]
+
+    def pool(self) -> dict:
+        """Return the pool's own state: its GPUs, allocations, and what it granted, refused and released so far."""
+        judge = ["-m", "slurm_gpushare.lab.standins.bitfusion.inspect", "--config", "/etc/lab/pool.json"]
+        return json.loads(self.out("/opt/gpushare/bin/python3", *judge))
+
+    def allocations(self) -> list[dict]:
+        """Return the allocations that the pool holds now."""
+        return self.pool()["allocations"]
+
+    def granted(self) -> int:
+        """Return how many allocations the pool has made so far."""
+        return self.pool()["counts"]["granted"]

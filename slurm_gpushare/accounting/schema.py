@@ -1,0 +1,94 @@
+"""The store's tables."""
+
+from sqlalchemy import BigInteger, Double, Index, Integer, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from slurm_gpushare.accounting.incoming import LENGTHS
+
+VERSION = 1
+
+
+class Moment(TypeDecorator):
+    """Seconds since the epoch, kept as whole microseconds: a float is no safe part of a key in every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: object) -> int | None:
+        return None if value is None else round(value * 1_000_000)
+
+    def process_result_value(self, value: int | None, dialect: object) -> float | None:
+        return None if value is None else value / 1_000_000
+
+
+class Base(DeclarativeBase):
+    """Base of the tables."""
+
+
+class Usage(Base):
+    """One usage record: one job on one GPU of one node (slurm_gpushare/usage.py)."""
+
+    __tablename__ = "gpushare_usage"
+
+    cluster: Mapped[str] = mapped_column(String(LENGTHS["cluster"]), primary_key=True)
+    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    started: Mapped[float] = mapped_column(Moment, primary_key=True)
+    node: Mapped[str] = mapped_column(String(LENGTHS["node"]), primary_key=True)
+    gpu: Mapped[str] = mapped_column(String(LENGTHS["gpu"]), primary_key=True)
+    gpu_index: Mapped[int | None] = mapped_column(BigInteger)
+    gpu_name: Mapped[str | None] = mapped_column(String(LENGTHS["gpu_name"]))
+    backend: Mapped[str] = mapped_column(String(LENGTHS["backend"]))
+    fraction: Mapped[float] = mapped_column(Double)
+    uid: Mapped[int] = mapped_column(BigInteger)
+    user: Mapped[str] = mapped_column(String(LENGTHS["user"]))
+    ended: Mapped[float] = mapped_column(Moment)
+    seconds_sampled: Mapped[float] = mapped_column(Double)
+    quality: Mapped[str] = mapped_column(String(16))
+    source: Mapped[str] = mapped_column(String(LENGTHS["source"]))
+    gpu_seconds_reserved: Mapped[float] = mapped_column(Double)
+    gpu_seconds_used: Mapped[float | None] = mapped_column(Double)
+    gpu_seconds_idle: Mapped[float | None] = mapped_column(Double)
+    gpu_seconds_over: Mapped[float | None] = mapped_column(Double)
+    memory_peak_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    energy_joules: Mapped[float | None] = mapped_column(Double)
+    processes_seen: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (Index("gpushare_usage_ended", "ended"),)
+
+
+class Job(Base):
+    """One run of a job, as sacct told it (slurm_gpushare/slurm/sacct.py)."""
+
+    __tablename__ = "gpushare_jobs"
+
+    cluster: Mapped[str] = mapped_column(String(LENGTHS["cluster"]), primary_key=True)
+    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    submit: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    restart: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    array_job_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    array_task_id: Mapped[int | None] = mapped_column(BigInteger)
+    start: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    end: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    elapsed_seconds: Mapped[int | None] = mapped_column(BigInteger)
+    user: Mapped[str | None] = mapped_column(String(128))
+    uid: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    account: Mapped[str | None] = mapped_column(String(128))
+    partition: Mapped[str | None] = mapped_column(String(128))
+    qos: Mapped[str | None] = mapped_column(String(128))
+    state: Mapped[str] = mapped_column(String(32))
+    exit_code: Mapped[str | None] = mapped_column(String(16))
+    nodes: Mapped[int] = mapped_column(Integer)
+    nodelist: Mapped[str | None] = mapped_column(Text)
+    alloc_tres: Mapped[str] = mapped_column(Text)
+    req_tres: Mapped[str] = mapped_column(Text)
+    extra: Mapped[str] = mapped_column(Text)
+
+
+class Meta(Base):
+    """Facts about the store itself: ``schema`` is the version of these tables."""
+
+    __tablename__ = "gpushare_meta"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(String(255))

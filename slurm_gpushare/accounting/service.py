@@ -1,0 +1,198 @@
+"""`gpushare serve`: takes usage records from agents, answers reports; HTTP, identity by munge."""
+
+import asyncio
+import functools
+import hashlib
+import os
+import pwd
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, replace
+
+from aiohttp import web
+
+from slurm_gpushare.accounting.identity import Identity, IdentityError, identify
+from slurm_gpushare.accounting.incoming import parse_lines
+from slurm_gpushare.accounting.refresh import Refresher
+from slurm_gpushare.accounting.report import SLACK, build
+from slurm_gpushare.accounting.selection import Selection, from_query
+from slurm_gpushare.accounting.store import Store
+from slurm_gpushare.errors import RequestError, StoreError
+from slurm_gpushare.slurm.command import SlurmError
+from slurm_gpushare.slurm.config import slurm_user
+
+MAX_BODY = 8 << 20  # bytes; an agent sends a few hundred records, of less than 1 KiB each, at a time
+BODY_TIMEOUT = 60.0  # seconds that a client may take to send its body
+_STOP_TIMEOUT = 5.0  # seconds that requests under way get at SIGTERM
+_SCHEME = "MUNGE "
+
+
+def log(line: str) -> None:
+    """Write one line to stderr, which is the service's log."""
+    print(f"gpushare serve: {line}", file=sys.stderr, flush=True)
+
+
+class _Refusal(Exception):
+    """A request that is not answered: HTTP's status, and why."""
+
+
+class Service:
+    """The handlers. What blocks runs in threads: identity, SQL and Slurm's commands each have their own."""
+
+    def __init__(
+        self,
+        store: Store,
+        refresher: Refresher | None = None,
+        identify: Callable[[str], Identity] = identify,
+        slurm_user: Callable[[], int] = slurm_user,
+        body_timeout: float = BODY_TIMEOUT,
+    ):
+        self._store = store
+        self._refresher = refresher or Refresher(store)
+        self._identify = identify
+        self._ask_slurm_user = slurm_user
+        self._slurm_uid: int | None = None
+        self._body_timeout = body_timeout
+        self._identity = ThreadPoolExecutor(8, "identity")
+        self._sql = ThreadPoolExecutor(4, "sql")
+        # One thread: one refresh at a time, and a slurmdbd that hangs holds up neither agents nor identity.
+        self._slurm = ThreadPoolExecutor(1, "slurm")
+
+    def app(self) -> web.Application:
+        """Return the application."""
+        app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
+        app.router.add_post("/v1/usage", self.post_usage)
+        app.router.add_get("/v1/report/jobs", self.report_jobs, allow_head=False)
+        app.on_cleanup.append(self._close)
+        return app
+
+    async def post_usage(self, request: web.Request) -> web.Response:
+        """POST /v1/usage: JSON lines of usage records, from root or SlurmUser.
+
+        Answers 200 ``{"accepted": COUNT, "rejected": [{"index": LINE, "reason": TEXT}, …]}``.
+        """
+        who = await self._who(request)
+        if not await self._is_operator(who.uid):
+            raise _Refusal(403, f"uid {who.uid} may not write usage records: only root and SlurmUser may")
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                body = await request.read()
+        except TimeoutError:
+            raise _Refusal(408, f"the body did not arrive within {self._body_timeout:g} s") from None
+        _over(who, body, "the body")
+        records, rejected = await _in(self._sql, parse_lines, body)
+        await _in(self._sql, self._store.add_usage, records)
+        for index, reason in rejected:
+            log(f"refused line {index} from uid {who.uid} at {request.remote}: {reason[:500]}")
+        answer = [{"index": index, "reason": reason} for index, reason in rejected]
+        return web.json_response({"accepted": len(records), "rejected": answer})
+
+    async def report_jobs(self, request: web.Request) -> web.Response:
+        """GET /v1/report/jobs?start=SECONDS&end=SECONDS[&user=NAME,…][&job=ID,…].
+
+        Answers 200 ``{"runs": [object with the keys of RunReport, …], "warnings": [TEXT, …]}``; times are seconds since
+        the epoch. Root and SlurmUser see all runs, others their own.
+        """
+        who = await self._who(request)
+        _over(who, request.raw_path.encode(), "the path with its query")
+        try:
+            selection = from_query(request.query)
+        except RequestError as error:
+            raise _Refusal(400, str(error)) from None
+        if not await self._is_operator(who.uid):
+            own = await _in(self._identity, _user_name, who.uid)
+            if selection.users is not None and set(selection.users) != {own}:
+                others = ", ".join(name for name in selection.users if name != own)
+                raise _Refusal(403, f"jobs of {others}: only root and SlurmUser see the jobs of others")
+            # The number decides; a name can be another's on the cluster.
+            selection = replace(selection, uid=who.uid, users=None)
+        # All users' runs are brought up to date: who asks changes what is shown, not what is known.
+        warnings = await _in(self._slurm, self._refresher.refresh, replace(selection, uid=None, users=None))
+        runs = await _in(self._sql, self._runs, selection)
+        return web.json_response({"runs": runs, "warnings": warnings})
+
+    def _runs(self, selection: Selection) -> list[dict]:
+        wide = replace(selection, start=selection.start - SLACK, end=selection.end + SLACK)
+        rows, records = self._store.jobs(wide), self._store.usage(wide)
+        return [asdict(one) for one in build(rows, records, selection.start, selection.end)]
+
+    async def _who(self, request: web.Request) -> Identity:
+        header = request.headers.get("Authorization", "")
+        if not header.upper().startswith(_SCHEME):
+            raise _Refusal(401, "no credential: send `Authorization: MUNGE <credential>`")
+        try:
+            return await _in(self._identity, self._identify, header[len(_SCHEME) :].strip())
+        except IdentityError as error:
+            raise _Refusal(401, f"munge: {error}") from None
+
+    async def _is_operator(self, uid: int) -> bool:
+        if uid == 0:
+            return True
+        if self._slurm_uid is None:
+            try:
+                self._slurm_uid = await _in(self._identity, self._ask_slurm_user)
+            except SlurmError as error:
+                log(f"SlurmUser is not known, and has no more rights than others: {error}")
+        return uid == self._slurm_uid
+
+    async def _close(self, app: web.Application) -> None:
+        for pool in (self._identity, self._slurm, self._sql):
+            pool.shutdown(wait=pool is self._sql, cancel_futures=True)
+        self._store.close()
+
+
+def serve(host: str, port: int, database: str) -> None:
+    """Serve until SIGTERM or SIGINT; raises StoreError when the store or the address cannot be used."""
+    store = Store(database)
+    app = Service(store).app()
+
+    async def told(app: web.Application) -> None:
+        log(f"store {store.name}")
+
+    app.on_startup.append(told)
+    try:
+        web.run_app(
+            app,
+            host=host,
+            port=port,
+            print=lambda text: log(f"listening on {host}:{port}"),
+            access_log=None,
+            shutdown_timeout=_STOP_TIMEOUT,
+        )
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreError(f"{host}:{port}: {why}: name another address by --listen") from None
+    log("ended")
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitable]) -> web.StreamResponse:
+    """Answer every refusal as ``{"error": TEXT}``."""
+    try:
+        return await handler(request)
+    except _Refusal as error:
+        status, text = error.args
+    except web.HTTPException as error:
+        status, text = error.status, error.reason
+    except StoreError as error:
+        log(str(error))
+        status, text = 503, str(error)
+    return web.json_response({"error": text}, status=status)
+
+
+async def _in(pool: Executor, work: Callable, *arguments: object) -> object:
+    return await asyncio.get_running_loop().run_in_executor(pool, functools.partial(work, *arguments))
+
+
+def _over(who: Identity, content: bytes, what: str) -> None:
+    """Refuse a credential that was made over something else than ``content``."""
+    if who.payload != hashlib.sha256(content).hexdigest().encode():
+        raise _Refusal(401, f"the credential was not made over {what}")
+
+
+def _user_name(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None

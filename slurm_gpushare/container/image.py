@@ -1,0 +1,34 @@
+"""Images: a SIF file or a sandbox folder that the policy allows.
+
+Standard library only and few imports: the launcher runs for every task.
+"""
+
+import os
+
+from slurm_gpushare.container.mounts import check_source, within
+from slurm_gpushare.errors import RefusedError
+
+
+def resolve_image(path: str, prefixes: tuple[str, ...]) -> str:
+    """Return the real path of an image.
+
+    Raises
+    ------
+    RefusedError
+        The text is no absolute path (also docker://…: nothing is fetched when a job starts), there is no such file or
+        folder, the user cannot read it, or it lies outside the policy's ``prefixes``.
+    """
+    if not path.startswith("/"):
+        raise RefusedError(f"--container-image: {path!r} is not an absolute path of a SIF file or sandbox folder")
+    real = check_source(path, "--container-image")
+    if not within(real, prefixes):
+        allowed = ", ".join(prefixes) or "nowhere"
+        raise RefusedError(
+            f"--container-image: {path!r} (really {real!r}) may not be used here; images may lie in: {allowed}"
+        )
+    if not (os.path.isdir(real) or os.path.isfile(real)):
+        raise RefusedError(f"--container-image: {path!r} is neither a SIF file nor a sandbox folder")
+    if ":" in real:
+        # The runtime takes what stands before the first colon for the name of a transport.
+        raise RefusedError(f"--container-image: {real!r} has a colon, which the runtime cannot open: rename it")
+    return real

@@ -1,0 +1,53 @@
+"""Bring a lab up, run the scenario, print the accounting report: `make demo`."""
+
+import sys
+import time
+
+from slurm_gpushare.errors import GpushareError, LabError
+from slurm_gpushare.lab import cluster
+from slurm_gpushare.lab.demo import scenario
+from slurm_gpushare.lab.inside import run_text
+from slurm_gpushare.lab.params import LabParams
+from slurm_gpushare.lab.progress import Progress
+from slurm_gpushare.lab.samples import put_samples
+
+LAB = "demo"
+
+
+def say(line: str) -> None:
+    """Print one line at once."""
+    print(line, flush=True)
+
+
+def demonstrate() -> None:
+    """Run the whole demonstration; raises LabError."""
+    progress = Progress(say)
+    began = time.monotonic()
+    say("== A whole Slurm cluster on this machine: real daemons, real Apptainer; the GPUs are stand-ins")
+    cluster.up(LabParams(name=LAB), progress)
+    put_samples(LAB, progress)
+    say("\n== Five quarters of the pool's one GPU, and a whole and a half GPU of the nodes' own")
+    numbers = [scenario.submit(LAB, job, say) for job in scenario.JOBS]
+    ended = scenario.follow(LAB, numbers, say)
+    together, waited = scenario.overlap(ended, numbers[:5])
+    if not (together and waited):
+        raise LabError(f"the four quarters did not share the GPU as they should: {ended}")
+    say(f"\n== What job {numbers[0]} was told, and what it printed")
+    say(run_text(LAB, ["scontrol", "show", "job", str(numbers[0])]).partition("Extra=")[2].splitlines()[0])
+    say(run_text(LAB, ["cat", f"/home/alice/{numbers[0]}.out"]).strip())
+    say("\n== root# gpushare report jobs")
+    say(run_text(LAB, ["env", "COLUMNS=132", "gpushare", "report", "jobs"]).rstrip())
+    say(f"\nFour quarters of one GPU ran at one time, the fifth waited for one of them. {time.monotonic() - began:.0f} s.")
+    say(f"The lab stays up: .venv/bin/gpushare lab exec --name {LAB} --user alice -- sbatch …   Stop it: gpushare lab down --name {LAB}")
+
+
+if __name__ == "__main__":
+    try:
+        demonstrate()
+    except GpushareError as error:
+        for line in getattr(error, "tail", []):
+            print(f"  | {line}", file=sys.stderr)
+        print(f"gpushare: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)

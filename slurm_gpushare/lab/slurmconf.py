@@ -1,0 +1,141 @@
+"""The configuration of the lab's daemons, as text. Pure functions of the lab's parameters."""
+
+from slurm_gpushare.lab.params import ADDRESS, CONTROLLER, SHARDS_PER_GPU, SLICES_PER_GPU, LabParams
+
+LOG = "/var/log/lab"
+CPUS = 8
+MEMORY_MIB = 16000
+
+
+def _range(prefix: str, count: int) -> str:
+    return f"{prefix}[1-{count}]" if count > 1 else f"{prefix}1"
+
+
+def slurm_conf(params: LabParams) -> str:
+    """Return slurm.conf."""
+    pool = params.pool_gpus * SLICES_PER_GPU
+    lines = [
+        f"ClusterName={params.name}",
+        f"SlurmctldHost={CONTROLLER}({ADDRESS})",
+        "SlurmUser=slurm",
+        "AuthType=auth/munge",
+        "CredType=cred/munge",
+        "StateSaveLocation=/var/lib/slurm/slurmctld",
+        "SlurmdSpoolDir=/var/spool/slurmd/%n",
+        "SlurmctldPidFile=/run/slurmctld.pid",
+        "SlurmdPidFile=/run/slurmd-%n.pid",
+        f"SlurmctldLogFile={LOG}/slurmctld.log",
+        f"SlurmdLogFile={LOG}/slurmd-%n.log",
+        "SlurmctldDebug=verbose",
+        "SlurmdDebug=verbose",
+        "",
+        "# Several nodes on one machine, which has fewer processors than they claim and may have no usable cgroup.",
+        "SlurmdParameters=config_overrides",
+        "ProctrackType=proctrack/linuxproc",
+        "TaskPlugin=task/none",
+        "JobAcctGatherType=jobacct_gather/linux",
+        "JobAcctGatherFrequency=task=5",
+        "MpiDefault=none",
+        "PropagateResourceLimits=NONE",
+        "ReturnToService=2",
+        "KillWait=5",
+        "SlurmdTimeout=60",
+        "MinJobAge=600",
+        "",
+        "SelectType=select/cons_tres",
+        "SelectTypeParameters=CR_CPU_Memory",
+        "DefMemPerCPU=500",
+        "SchedulerType=sched/backfill",
+        "SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=100000,bf_interval=2,"
+        "bf_min_age_reserve=0,bf_continue",
+        "",
+        "GresTypes=gpu,shard,bitfusion",
+        f"Licenses=bitfusion:{pool}",
+        "PrologFlags=Alloc",
+        "",
+        "AccountingStorageType=accounting_storage/slurmdbd",
+        f"AccountingStorageHost={CONTROLLER}",
+        "AccountingStorageEnforce=associations,limits",
+        "AccountingStorageTRES=gres/gpu,gres/shard,gres/bitfusion,license/bitfusion",
+        "AccountingStoreFlags=job_comment,job_extra",
+    ]
+    if not params.bare:
+        lines += [
+            "",
+            "JobSubmitPlugins=lua",
+            "PlugStackConfig=/etc/slurm/plugstack.conf",
+            "Prolog=/etc/slurm/prolog",
+            "Epilog=/etc/slurm/epilog",
+        ]
+    lines.append("")
+    for number, node in enumerate(params.all_nodes, start=1):
+        if node in params.gpu_nodes:
+            gres = f"gpu:{params.gpus},shard:{params.gpus * SHARDS_PER_GPU}"
+        else:
+            gres = f"bitfusion:{pool}"
+        lines.append(
+            f"NodeName={node} NodeHostname={node} NodeAddr={ADDRESS} Port={18000 + number} CPUs={CPUS} "
+            f"RealMemory={MEMORY_MIB} Gres={gres} State=UNKNOWN"
+        )
+    lines += [
+        "",
+        f"PartitionName=shard Nodes={_range('n', params.nodes)} Default=YES State=UP",
+        f"PartitionName=bitfusion Nodes={_range('c', params.clients)} State=UP",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def gres_conf(params: LabParams) -> str:
+    """Return gres.conf."""
+    pool = params.pool_gpus * SLICES_PER_GPU
+    devices = f"/dev/nvidia[0-{params.gpus - 1}]" if params.gpus > 1 else "/dev/nvidia0"
+    gpu_nodes = _range("n", params.nodes)
+    return (
+        f"NodeName={gpu_nodes} Name=gpu File={devices}\n"
+        f"NodeName={gpu_nodes} Name=shard Count={params.gpus * SHARDS_PER_GPU}\n"
+        f"NodeName={_range('c', params.clients)} Name=bitfusion Count={pool} Flags=CountOnly\n"
+    )
+
+
+def cgroup_conf() -> str:
+    """Return cgroup.conf."""
+    return "CgroupPlugin=disabled\n"
+
+
+def slurmdbd_conf() -> str:
+    """Return slurmdbd.conf: MariaDB on its socket, as the database user that has the system user's name."""
+    return (
+        "AuthType=auth/munge\n"
+        f"DbdHost={CONTROLLER}\n"
+        "SlurmUser=slurm\n"
+        f"LogFile={LOG}/slurmdbd.log\n"
+        "DebugLevel=verbose\n"
+        "PidFile=/run/slurmdbd.pid\n"
+        "StorageType=accounting_storage/mysql\n"
+        "StorageHost=localhost\n"
+        "StorageUser=slurm\n"
+        "StorageLoc=slurm_acct_db\n"
+    )
+
+
+def mariadb_conf() -> str:
+    """Return MariaDB's settings: no network, small, and nothing kept safe from a power cut."""
+    return (
+        "[mysqld]\n"
+        "skip-networking\n"
+        "innodb_buffer_pool_size=64M\n"
+        "innodb_lock_wait_timeout=900\n"
+        "innodb_flush_log_at_trx_commit=0\n"
+        "innodb_doublewrite=0\n"
+        "performance_schema=OFF\n"
+    )
+
+
+def hosts(params: LabParams, pool_address: str) -> str:
+    """Return /etc/hosts."""
+    return (
+        "127.0.0.1 localhost\n"
+        "::1 localhost\n"
+        f"{ADDRESS} {CONTROLLER} {' '.join(params.all_nodes)}\n"
+        f"{pool_address} pool\n"
+    )

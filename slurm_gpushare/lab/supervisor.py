@@ -1,0 +1,296 @@
+"""The lab's init: starts every daemon in order, waits until each is really ready, then reaps.
+
+Runs inside the lab as pid 1 under the lab's own Python. Standard output takes JSON lines for ``up``:
+``{"step":…,"seconds":…}``, at the end ``{"ready":true}`` or ``{"failed":step,"why":…,"log":…}``.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from slurm_gpushare.lab import spaces, state
+from slurm_gpushare.lab.params import ADDRESS, LabParams
+
+DEADLINE = 60.0  # seconds for any one daemon; a ready machine needs one or two
+POLL = 0.05
+STANDINS = f"{state.SOURCE_INSIDE}/slurm_gpushare/lab/standins"
+PYTHON = "/opt/gpushare/bin/python3"
+GPU_SOCKET = "/dev/nvidia-standin/socket"
+SERVICE_PORT = 6827
+COMMAND = "/opt/gpushare/bin/gpushare"
+
+# Descriptors of each node's namespaces: they live as long as this process.
+NODES: dict[str, dict[str, int]] = {}
+
+
+class Failed(Exception):
+    """A step failed: its name, why, and the log inside the lab."""
+
+    def __init__(self, step: str, why: str, log: str | None):
+        super().__init__(step, why, log)
+        self.step, self.why, self.log = step, why, log
+
+
+def log_path(name: str) -> str:
+    """Return the log of daemon or command ``name``."""
+    return f"{state.LOG_INSIDE}/{name}.log"
+
+
+def say(message: dict) -> None:
+    """Send one line to ``up``, which may be gone."""
+    try:
+        print(json.dumps(message), flush=True)
+    except BrokenPipeError:
+        pass
+
+
+@contextlib.contextmanager
+def step(name: str):
+    """Report a step and its seconds; a failed command or system call in it becomes Failed."""
+    started = time.monotonic()
+    try:
+        yield
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Failed(name, str(error), None) from None
+    say({"step": name, "seconds": round(time.monotonic() - started, 3)})
+
+
+def run(name: str, argv: Sequence[str], why: str, timeout: float = 300) -> None:
+    """Run a command to its end, its output in its log; raises Failed."""
+    with open(log_path(name), "ab") as log:
+        try:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise Failed(name, f"{why}: no end after {timeout:.0f} s", log_path(name)) from None
+    if done.returncode != 0:
+        raise Failed(name, f"{why}: {' '.join(argv[:4])} … ended with status {done.returncode}", log_path(name))
+
+
+def start(
+    name: str,
+    argv: Sequence[str],
+    *,
+    node: str | None = None,
+    user: str | None = None,
+    environment: dict[str, str] | None = None,
+) -> subprocess.Popen:
+    """Start a daemon in the foreground, in ``node``'s namespaces, its output in its log."""
+    with open(log_path(name) if not slurm_logs(name) else log_path(name + ".err"), "ab") as log:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+            env={**os.environ, **(environment or {})},
+            preexec_fn=(lambda: spaces.enter(NODES[node])) if node else None,
+        )
+
+
+def slurm_logs(name: str) -> bool:
+    """Whether the daemon writes its own log; its standard error then has a file of its own."""
+    return name.startswith("slurm")
+
+
+def wait(name: str, daemon: subprocess.Popen | None, ready: Callable[[], bool], what: str) -> None:
+    """Poll until ``ready()``; raises Failed when ``daemon`` ends before, or after DEADLINE seconds."""
+    log = log_path(name + ".err") if slurm_logs(name) else log_path(name)
+    end = time.monotonic() + DEADLINE
+    while not ready():
+        if daemon is not None and daemon.poll() is not None:
+            raise Failed(name, f"it ended with status {daemon.returncode} before {what}", log)
+        if time.monotonic() > end:
+            raise Failed(name, f"not {what} after {DEADLINE:.0f} s", log)
+        time.sleep(POLL)
+
+
+def answers(argv: Sequence[str], contains: str = "") -> bool:
+    """Whether a command succeeds and prints ``contains``."""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0 and contains in done.stdout
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on ``port``."""
+    try:
+        socket.create_connection((ADDRESS, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def start_base() -> None:
+    """munge, MariaDB and slurmdbd's database."""
+    with step("munge"):
+        for path, user in (("/run/munge", "munge"), ("/run/mysqld", "mysql")):
+            Path(path).mkdir(mode=0o755)
+            subprocess.run(["chown", f"{user}:{user}", path], check=True)
+        munged = start("munge", ["munged", "--foreground"], user="munge")
+        wait("munge", munged, lambda: answers(["munge", "-n"]), "answering")
+    with step("mariadb"):
+        daemon = start("mariadb", ["mariadbd", "--user=mysql"])
+        client = ["mariadb", "--protocol=socket", "-e"]
+        wait("mariadb", daemon, lambda: answers([*client, "select 1"]), "answering on its socket")
+        sql = (
+            "create database slurm_acct_db; create user slurm@localhost identified via unix_socket; "
+            "grant all on slurm_acct_db.* to slurm@localhost"
+        )
+        run("mariadb-setup", [*client, sql], "the accounting database could not be made")
+
+
+def start_accounting(params: LabParams) -> None:
+    """slurmdbd, the cluster, its accounts and users."""
+    with step("slurmdbd"):
+        daemon = start("slurmdbd", ["slurmdbd", "-D"], user="slurm")
+        wait("slurmdbd", daemon, lambda: answers(["sacctmgr", "-n", "show", "cluster"]), "answering")
+    with step("accounts"):
+        for words in (
+            ["cluster", params.name],
+            ["account", "physics,biology", f"cluster={params.name}"],
+            ["user", "alice", "account=physics"],
+            ["user", "bob", "account=biology"],
+        ):
+            run("accounts", ["sacctmgr", "-i", "add", *words], "sacctmgr refused")
+
+
+def start_slurm(params: LabParams) -> None:
+    """slurmctld and a slurmd in each node's namespaces."""
+    with step("slurmctld"):
+        daemon = start("slurmctld", ["slurmctld", "-D"], user="slurm")
+        wait("slurmctld", daemon, lambda: answers(["scontrol", "ping"], "is UP"), "answering")
+    with step(f"slurmd on {', '.join(params.all_nodes)}"):
+        daemons = {}
+        for node in params.all_nodes:
+            Path("/var/spool/slurmd", node).mkdir(parents=True, exist_ok=True)
+            daemons[node] = start(f"slurmd-{node}", ["slurmd", "-D", "-N", node], node=node)
+        for node, daemon in daemons.items():
+            ready = ["sinfo", "-h", "-N", "-n", node, "-o", "%t"]
+            wait(f"slurmd-{node}", daemon, lambda ready=ready: answers(ready, "idle\n"), "idle in sinfo")
+
+
+def start_nodes(params: LabParams) -> None:
+    """Make each node's namespaces; on GPU nodes the stand-in GPUs, elsewhere no NVML library."""
+    with step("nodes"):
+        cover = None
+        if not params.bare:
+            cover = state.NVML_FOLDER
+            Path(cover).mkdir(parents=True, exist_ok=True)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "no-nvml", cover], check=True)
+        for node in params.all_nodes:
+            here = node in params.gpu_nodes
+            NODES[node] = spaces.make_node(node, params.gpus if here else 0, cover if here else None)
+        spaces.write_table(NODES)
+    if params.bare:
+        return
+    with step("stand-in GPUs"):
+        for node in params.gpu_nodes:
+            argv = [PYTHON, "-m", "slurm_gpushare.lab.standins.gpu.daemon"]
+            argv += ["--config", state.GPU_CONFIG.format(node=node), "--socket", GPU_SOCKET]
+            in_node(node, lambda: os.mkdir(os.path.dirname(GPU_SOCKET), 0o755))
+            daemon = start(f"gpu-{node}", argv, node=node)
+            wait(f"gpu-{node}", daemon, lambda node=node: in_node(node, lambda: os.stat(GPU_SOCKET)), "listening")
+
+
+def in_node(node: str, act: Callable[[], object]) -> bool:
+    """Do ``act`` in the mount namespace of ``node``; returns whether it raised nothing."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            spaces.enter(NODES[node])
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def install(params: LabParams) -> None:
+    """Install the project as an administrator would, and the two stand-ins."""
+    for part in ("gpu", "bitfusion"):
+        with step(f"stand-in {part}: build"):
+            argv = ["make", "-C", f"{STANDINS}/{part}", "install"]
+            run(f"install-{part}", argv, "the stand-in could not be installed")
+    with step("slurm-gpushare: make install"):
+        # The lab has no network: what the build needs is in its virtual environment.
+        argv = ["make", "-C", state.SOURCE_INSIDE, "install"]
+        run("install", argv, "the project could not be installed")
+
+
+def start_pool() -> None:
+    """The server of the GPU pool."""
+    with step("GPU pool"):
+        argv = [PYTHON, "-m", "slurm_gpushare.lab.standins.bitfusion.server", "--config", state.POOL_CONFIG]
+        daemon = start("pool", argv)
+        wait("pool", daemon, lambda: answers(["bitfusion", "health"]), "answering `bitfusion health`")
+
+
+def start_project(params: LabParams) -> None:
+    """gpushare serve on the controller's side, gpushare agent on every node."""
+    with step("gpushare serve"):
+        daemon = start("serve", [COMMAND, "serve"])
+        wait("serve", daemon, lambda: listens(SERVICE_PORT), f"listening on port {SERVICE_PORT}")
+    with step("gpushare agent on every node"):
+        agents = {}
+        for node in params.all_nodes:
+            agents[node] = start(f"agent-{node}", [COMMAND, "agent", "--node", node], node=node)
+        for node, daemon in agents.items():
+            there = f"/run/gpushare/{node}/agent.sock"
+            wait(f"agent-{node}", daemon, lambda there=there: os.path.exists(there), f"listening on {there}")
+
+
+def come_up(params: LabParams) -> None:
+    """Start everything; raises Failed."""
+    for path in (state.RUN_INSIDE, "/run/lab/proc", "/run/lab/dev", "/run/lock"):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    os.chmod("/run/lab", 0o700)
+    # bubblewrap masks parts of its /proc; without a whole one the kernel lets no user namespace mount its own.
+    subprocess.run(["mount", "-t", "proc", "proc", "/run/lab/proc"], check=True)
+    if not params.bare:
+        install(params)
+    start_base()
+    start_accounting(params)
+    start_nodes(params)
+    if not params.bare:
+        start_pool()
+    start_slurm(params)
+    if not params.bare:
+        start_project(params)
+    Path(state.READY_INSIDE).touch()
+
+
+def main(argument: str) -> int:
+    """Bring the lab up, then reap whatever ends, for ever."""
+    os.umask(0o022)
+    del os.environ["PYTHONPATH"]  # every other program runs what was installed
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    try:
+        come_up(LabParams(**json.loads(argument)))
+    except Failed as error:
+        say({"failed": error.step, "why": error.why, "log": error.log})
+        return 1
+    say({"ready": True})
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            signal.pause()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

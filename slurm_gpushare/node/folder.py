@@ -1,0 +1,186 @@
+"""The runtime folder of a job on a node: root's, with a folder of the user's inside.
+
+Every step is relative to an open folder and follows no link, so a user's renames and links lead nowhere else.
+Standard library only: prolog and epilog import this file.
+"""
+
+import errno
+import os
+import stat
+from time import time_ns
+
+from slurm_gpushare.node.user import run_as
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+CLEAR_TIMEOUT = 10.0  # seconds
+
+
+def open_job_folder(run_dir: str, node: str, job_id: int, create: bool = False) -> int:
+    """Return a descriptor of a job's folder, which with all folders up to ``run_dir`` is root's alone.
+
+    Raises OSError: there is none and it is not to be created, or something else stands in its place.
+    """
+    base, name = os.path.split(run_dir)
+    descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in (name, node, "jobs", str(int(job_id))):
+        try:
+            if create:
+                _make(descriptor, part, 0o755)
+            deeper = os.open(part, FOLDER, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = deeper
+        status = os.fstat(descriptor)
+        if status.st_uid != 0 or status.st_mode & 0o022:
+            os.close(descriptor)
+            raise PermissionError(errno.EPERM, f"{part} in {run_dir} is not root's alone")
+        if create and stat.S_IMODE(status.st_mode) != 0o755:
+            os.fchmod(descriptor, 0o755)  # the umask of slurmd is the site's
+    return descriptor
+
+
+def _make(folder: int, name: str, mode: int) -> None:
+    try:
+        os.mkdir(name, mode, dir_fd=folder)
+    except FileExistsError:
+        pass  # made by an earlier job, or by an earlier prolog of this one
+
+
+def make_work(folder: int, uid: int, gid: int) -> None:
+    """Make the user's own folder; raises OSError when it cannot be made or is there already."""
+    os.mkdir("work", 0o700, dir_fd=folder)
+    descriptor = os.open("work", FOLDER, dir_fd=folder)
+    try:
+        os.fchmod(descriptor, 0o700)
+        os.fchown(descriptor, uid, gid)
+    finally:
+        os.close(descriptor)
+
+
+def remove_work(folder: int, uid: int, gid: int) -> None:
+    """Remove the user's folder if it is there.
+
+    Its content is removed as its owner, who can do no harm, and what others put there by root in a child, which a file
+    system of the user's could keep waiting. Raises OSError when something is left.
+    """
+    try:
+        descriptor = os.open("work", FOLDER, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    try:
+        said = ""
+        owner = os.fstat(descriptor).st_uid  # an earlier run of this number may have been another user's
+        for who, group in ((owner, gid if owner == uid else owner), (0, 0)):
+            if not os.listdir(descriptor):
+                break
+            said = run_as(who, group, lambda: empty(descriptor), CLEAR_TIMEOUT)[1]
+    finally:
+        os.close(descriptor)
+    try:
+        os.rmdir("work", dir_fd=folder)
+    except OSError as error:
+        raise OSError(error.errno, f"work folder: {error.strerror} {said.strip()}") from None
+
+
+def empty(folder: int) -> bool:
+    """Remove all that is in ``folder`` and tell whether all is gone.
+
+    A folder's own folders are moved up into ``folder``, so the depth does not matter, to the stack or to open files.
+    """
+    stuck: set[str] = set()
+    fresh = 0
+    while names := [name for name in os.listdir(folder) if name not in stuck]:
+        for name in names:
+            try:
+                fresh = _remove(folder, name, fresh)
+            except FileNotFoundError:
+                pass  # gone by itself
+            except OSError as error:
+                os.write(2, f"{name!r}: {error.strerror}; ".encode(errors="replace"))
+                stuck.add(name)
+    return not stuck
+
+
+def _remove(folder: int, name: str, fresh: int) -> int:
+    if _unlink(folder, name):
+        return fresh
+    _unlock(folder, name)
+    inner = os.open(name, FOLDER, dir_fd=folder)
+    try:
+        for child in os.listdir(inner):
+            if not _unlink(inner, child):
+                _unlock(inner, child)
+                while True:
+                    fresh += 1
+                    try:
+                        os.rename(child, f".{fresh}", src_dir_fd=inner, dst_dir_fd=folder)
+                        break
+                    except OSError as error:
+                        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                            raise
+    finally:
+        os.close(inner)
+    os.rmdir(name, dir_fd=folder)
+    return fresh
+
+
+def _unlink(folder: int, name: str) -> bool:
+    """Remove what is no folder; tell whether it was none."""
+    try:
+        os.unlink(name, dir_fd=folder)
+        return True
+    except IsADirectoryError:
+        return False
+
+
+def _unlock(folder: int, name: str) -> None:
+    """Give an owner back the rights on a folder; root needs none, and a link put there must not lead it astray."""
+    if os.geteuid() != 0:
+        os.chmod(name, 0o700, dir_fd=folder)
+
+
+def write_file(folder: int, name: str, text: str, gid: int) -> None:
+    """Write a file of root's with mode 0440 and group ``gid`` into ``folder``, whole or not at all."""
+    partial = name + ".partial"
+    remove_file(folder, partial)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(partial, flags, 0o400, dir_fd=folder), "w", encoding="utf-8") as stream:
+        os.fchown(stream.fileno(), 0, gid)
+        os.fchmod(stream.fileno(), 0o440)
+        stream.write(text)
+    os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def remove_file(folder: int, name: str) -> None:
+    """Remove a file of ``folder`` if it is there."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+
+
+def remove_job_folder(run_dir: str, node: str, job_id: int, uid: int, gid: int) -> str | None:
+    """Remove a job's folder, if it is there; return why it was only put aside, None when it is gone.
+
+    The launch record goes first: whoever looks for running jobs must not find this one, whatever happens then. What
+    cannot be removed (a user can mount something in there) is renamed, for it must not stand in the next run's way
+    and is no reason to take the node out of service. Raises OSError for root's own part of it.
+    """
+    try:
+        folder = open_job_folder(run_dir, node, job_id)
+    except FileNotFoundError:
+        return None
+    path = os.path.join(run_dir, node, "jobs", str(int(job_id)))
+    try:
+        for name in ("launch.json", "launch.json.partial"):
+            remove_file(folder, name)
+        remove_work(folder, uid, gid)
+        os.rmdir(path)
+        return None
+    except OSError as error:
+        aside = f"{path}.left.{time_ns()}"
+        os.rename(path, aside)
+        return f"{aside} is left: {error.strerror}"
+    finally:
+        os.close(folder)

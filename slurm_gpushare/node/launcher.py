@@ -1,0 +1,234 @@
+"""The launcher: what a task's command becomes, and its execve.
+
+The plugin puts it before every task of a job that has a launch record or asks for a container. It runs as the user, so
+it decides nothing that the user could not do without it; what the policy allows is checked here by real path. No
+shell, and few imports: it runs for every task.
+"""
+
+import os
+import signal
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+
+from slurm_gpushare import backends, paths
+from slurm_gpushare.errors import (
+    EXIT_BROKEN,
+    EXIT_CANNOT_EXECUTE,
+    EXIT_NOT_FOUND,
+    EXIT_REFUSED,
+    BrokenInstallation,
+    GpushareError,
+    RefusedError,
+)
+from slurm_gpushare.launch import ContainerRequest, LaunchRecord, read_record
+from slurm_gpushare.node_policy import NodePolicy, read_node_policy
+
+OPTIONS = ("record", "step", "container-image", "container-mounts", "dataset", "container-scope")
+
+Policy = Callable[[], NodePolicy]
+
+OUTSIDE = ("batch", "interactive")  # the steps that --container-scope=tasks leaves on the host
+
+
+def parse_arguments(argv: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the options and the command of ``--NAME=VALUE … -- COMMAND [ARGUMENT…]``.
+
+    Raises
+    ------
+    BrokenInstallation
+        The plugin that wrote them is of another version.
+    """
+    options = {}
+    for position, argument in enumerate(argv):
+        if argument == "--":
+            command = argv[position + 1 :]
+            if not command or not options.get("record") or not options.get("step"):
+                break
+            return options, command
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not (argument.startswith("--") and equals and name in OPTIONS):
+            raise BrokenInstallation(f"the launcher does not know {argument!r}: plugin and package differ in version")
+        options[name] = value
+    raise BrokenInstallation("usage: gpushare-launch --record=PATH --step=STEP [--OPTION=VALUE…] -- COMMAND [ARG…]")
+
+
+def container_of(record: LaunchRecord | None, options: dict[str, str], step: str) -> ContainerRequest | None:
+    """Return the container of a step, None for the host: each option of the step overrides the job's.
+
+    Raises
+    ------
+    RefusedError
+        Something is to be mounted in no container, or the scope is not known.
+    """
+    job = record.container if record is not None and record.container is not None else ContainerRequest("")
+    request = ContainerRequest(
+        image=options.get("container-image") or job.image,
+        mounts=_items(options.get("container-mounts")) or job.mounts,
+        datasets=_items(options.get("dataset")) or job.datasets,
+        scope=options.get("container-scope") or job.scope,
+    )
+    if request.scope not in ("job", "tasks"):
+        raise RefusedError(f"--container-scope: {request.scope!r} is neither job nor tasks")
+    if request.scope == "tasks" and step in OUTSIDE:
+        return None
+    if not request.image and (request.mounts or request.datasets):
+        raise RefusedError("--container-mounts and --dataset mount into a container: add --container-image=PATH")
+    return request if request.image else None
+
+
+def _items(text: str | None) -> tuple[str, ...]:
+    return tuple(item for item in (text or "").split(",") if item)
+
+
+def find_program(name: str, path: str | None) -> str:
+    """Return what ``execve`` is given for ``name``, found as slurmd finds it: by PATH unless it has a slash."""
+    if "/" not in name:
+        for folder in (path or "/usr/bin:/bin").split(":"):
+            program = os.path.join(folder or ".", name)
+            if os.path.isfile(program) and os.access(program, os.X_OK):
+                return program
+    return name
+
+
+Task = namedtuple("Task", "step command work grant backend settings nv")
+
+
+def task_of(record: LaunchRecord | None, step: str, command: list[str], work: str, policy: Policy) -> Task:
+    """Return what is to be run, with the backend of its grant; the whole GPUs' where there is none.
+
+    Raises
+    ------
+    BrokenInstallation
+        The backend is not known on this node.
+    """
+    grant = None if record is None else record.grant
+    backend = backends.find("gpu" if grant is None else grant.backend)
+    settings = None
+    if backend.REMOTE:
+        settings = policy().backends.get(grant.backend)
+        if settings is None:
+            raise BrokenInstallation(f"backend {grant.backend!r} is not in this node's policy: compile it again")
+    # A pool's client brings the driver's libraries of its own, which those of the node would hide.
+    nv = record is not None and bool(record.gpus) and not backend.REMOTE
+    return Task(step, command, work, grant, backend, settings, nv)
+
+
+def on_host(task: Task, environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return the argv and the environment of a task outside a container."""
+    argv = task.backend.task_argv(task.grant, task.settings, task.step, task.command, environment.get("TMPDIR"))
+    return argv, {**environment, **task.backend.task_environment(task.work)}
+
+
+def in_container(
+    task: Task, request: ContainerRequest, environment: dict[str, str], policy: NodePolicy
+) -> tuple[list[str], dict[str, str]]:
+    """Return the argv and the environment of a task in a container.
+
+    Raises
+    ------
+    RefusedError
+        The policy does not allow the image or a mount, or the user cannot read it here.
+    BrokenInstallation
+        There is no container runtime on this node.
+    """
+    # Only a task in a container pays for these imports.
+    from slurm_gpushare.container.image import resolve_image
+    from slurm_gpushare.container.mounts import Mount, check_distinct, resolve_datasets, resolve_mounts
+    from slurm_gpushare.container.runtime import find_runtime, find_shield
+
+    runtime = find_runtime(policy.container.runtime)
+    image = resolve_image(request.image, policy.container.images)
+    mounts = resolve_mounts(request.mounts, policy.container.mounts)
+    mounts += resolve_datasets(request.datasets, policy.datasets)
+    mounts += [Mount(path, path, True) for path in task.backend.binds(task.settings)]
+    inside = task.backend.task_environment(task.work)
+    if inside:
+        mounts.append(Mount(task.work, task.work, False))
+    if task.step == "batch":
+        # The spooled script lies in a folder that no image sees.
+        mounts.append(Mount(task.command[0], task.command[0], True))
+    check_distinct(mounts)
+    try:
+        cwd = os.getcwd()
+    except OSError as error:
+        raise RefusedError(f"the job's working folder cannot be used on this node: {error.strerror}") from None
+    tmpdir = runtime.inside(environment, "TMPDIR")
+    argv = task.backend.task_argv(task.grant, task.settings, task.step, task.command, tmpdir)
+    return (
+        runtime.exec_argv(image, mounts, argv, cwd, nv=task.nv, pid=policy.container.pid_namespace),
+        runtime.environment(environment, inside, find_shield(task.work if os.path.isdir(task.work) else None)),
+    )
+
+
+def own_environment() -> dict[str, str]:
+    """Return the environment that this process was started with; Python itself may have set LC_CTYPE in its copy."""
+    with open("/proc/self/environ", "rb") as stream:
+        pairs = [os.fsdecode(item).partition("=") for item in stream.read().split(b"\0") if item]
+    return {name: value for name, equals, value in pairs if equals}
+
+
+def launch(argv: list[str], environment: dict[str, str], node_policy: str = paths.NODE_POLICY) -> None:
+    """Become the task; returns only by raising GpushareError or OSError."""
+    options, command = parse_arguments(argv)
+    path = options["record"]
+    try:
+        record = read_record(path)
+    except FileNotFoundError:
+        record = None  # a job without anything of ours, whose step asks for a container
+    if record is not None and record.uid != os.getuid():
+        raise BrokenInstallation(f"{path} is of a job of uid {record.uid}, not of uid {os.getuid()}")
+    if record is not None and record.refused is not None:
+        raise Refused(record.refused, record.options.get("status", EXIT_REFUSED))
+    cached: list[NodePolicy] = []
+
+    def policy() -> NodePolicy:
+        # A task on the host that needs no client has no need of the policy.
+        if not cached:
+            cached.append(read_node_policy(node_policy))
+        return cached[0]
+
+    task = task_of(record, options["step"], command, os.path.join(os.path.dirname(path), "work"), policy)
+    request = container_of(record, options, task.step)
+    if request is None:
+        argv, changed = on_host(task, environment)
+    else:
+        argv, changed = in_container(task, request, environment, policy())
+    task.backend.prepare(task.grant, task.settings, task.step, task.work, environment)
+    execute(argv, changed)
+
+
+class Refused(GpushareError):
+    """Prolog found that no task of this job may run."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.exit_status = status
+
+
+def execute(argv: list[str], environment: dict[str, str]) -> None:
+    """Replace this process by ``argv``; raises GpushareError with status 126 or 127 when that fails."""
+    program = find_program(argv[0], environment.get("PATH"))
+    # Python ignores these two, and a program would inherit that.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    try:
+        os.execve(program, argv, environment)
+    except FileNotFoundError:
+        hint = ": the interpreter that its first line names is missing" if os.path.exists(program) else " on this node"
+        raise Refused(f"{argv[0]!r}: no such program{hint}", EXIT_NOT_FOUND) from None
+    except OSError as error:
+        raise Refused(f"{argv[0]!r}: cannot be executed: {error.strerror}", EXIT_CANNOT_EXECUTE) from None
+
+
+def main(node_policy: str = paths.NODE_POLICY) -> None:
+    """Run as a task's first program; every failure is one line and an exit status of errors.py."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        launch(sys.argv[1:], own_environment(), node_policy)
+    except GpushareError as error:
+        status, text = error.exit_status, str(error)
+    except OSError as error:
+        status, text = EXIT_BROKEN, f"{error.filename or 'launcher'}: {error.strerror}"
+    os.write(2, ("gpushare: " + " ".join(text.split()) + "\n").encode(errors="backslashreplace"))
+    os._exit(status)

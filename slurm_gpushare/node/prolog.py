@@ -1,0 +1,129 @@
+"""Prolog: what the job was given becomes its launch record on this node.
+
+Run by slurmd as root before the first task (etc/slurm/prolog). It fails, and so drains the node, for the node's own
+faults only; what is wrong with a job stands in its record, and its tasks fail by it. Standard library only.
+"""
+
+import os
+import sys
+import time
+
+from slurm_gpushare import backends, paths
+from slurm_gpushare.backends.gpu import gpu_numbers
+from slurm_gpushare.errors import EXIT_BROKEN, BrokenInstallation, GpushareError, RefusedError
+from slurm_gpushare.grant import Grant, decode_grant, looks_like_grant
+from slurm_gpushare.launch import ContainerRequest, LaunchRecord, record_to_json
+from slurm_gpushare.node.folder import make_work, open_job_folder, remove_job_folder, write_file
+from slurm_gpushare.node.job import Job, read_job
+from slurm_gpushare.node_policy import NodePolicy, read_node_policy
+
+OPTION = "SPANK__SLURM_SPANK_OPTION_gpushare_"
+
+# One slice too few could come from decimals; a grant that costs less than its share was not made by the policy.
+ROUNDING = 1e-6
+
+
+def container_request(environment: dict[str, str]) -> ContainerRequest | None:
+    """Return what the job's SPANK options ask for, None for nothing; raises RefusedError for an unknown scope."""
+    image, mounts, dataset, scope = (
+        environment.get(OPTION + name, "")
+        for name in ("container_image", "container_mounts", "dataset", "container_scope")
+    )
+    if scope not in ("", "job", "tasks"):
+        raise RefusedError(f"--container-scope: {scope!r} is neither job nor tasks")
+    if not (image or mounts or dataset):
+        return None
+    return ContainerRequest(
+        image=image,
+        mounts=tuple(item for item in mounts.split(",") if item),
+        datasets=tuple(item for item in dataset.split(",") if item),
+        scope=scope or "job",
+    )
+
+
+def disagreement(grant: Grant, environment: dict[str, str], policy: NodePolicy) -> str | None:
+    """Return why ``grant`` is not believed, None when it agrees with what Slurm allocated.
+
+    Raises
+    ------
+    BrokenInstallation
+        Its backend is not known on this node.
+    """
+    backend = backends.find(grant.backend)
+    settings = policy.backends.get(grant.backend)
+    if settings is None:
+        raise BrokenInstallation(f"backend {grant.backend!r} is not in this node's policy: compile it again")
+    if grant.slices < grant.gpus * grant.fraction * policy.slices_per_gpu - ROUNDING:
+        return f"{grant.slices} slices are less than {grant.gpus} x {grant.fraction:g} of a GPU"
+    return backend.agrees(grant, environment, settings)
+
+
+def make_record(job: Job, environment: dict[str, str], policy: NodePolicy | None, now: float) -> LaunchRecord | None:
+    """Return the launch record of a job, None for one that asks for nothing of ours. Pure.
+
+    ``policy`` may be None where the job's extra is no grant. A grant that is not believed is not recorded.
+    """
+    record = LaunchRecord(
+        job_id=job.job_id,
+        uid=job.uid,
+        gid=job.gid,
+        user=job.user,
+        node=job.node,
+        cluster=job.cluster,
+        started=now,
+        grant=None,
+        sluid=environment.get("SLURM_JOB_SLUID") or None,
+    )
+    try:
+        gpus = gpu_numbers(environment.get("SLURM_JOB_GPUS", ""))
+        record = record._replace(gpus=gpus, container=container_request(environment))
+        extra = environment.get("SLURM_JOB_EXTRA", "")
+        if looks_like_grant(extra):
+            grant = decode_grant(extra)
+            reason = disagreement(grant, environment, policy)
+            if reason is not None:
+                raise RefusedError(f"the job's grant does not agree with what Slurm allocated: {reason}")
+            record = record._replace(grant=grant)
+        record_to_json(record).encode()
+    except UnicodeEncodeError:
+        record = record._replace(grant=None, container=None, refused="the job's options are not UTF-8")
+    except (GpushareError, ValueError) as error:
+        record = record._replace(refused=str(error), options={"status": getattr(error, "exit_status", EXIT_BROKEN)})
+    return record if record.grant or record.container or record.gpus or record.refused else None
+
+
+def prolog(
+    environment: dict[str, str], now: float, run_dir: str = paths.RUN_DIR, node_policy: str = paths.NODE_POLICY
+) -> str | None:
+    """Write the record of the job in place of what an earlier run of it left.
+
+    Returns what is to be logged, None for nothing; raises GpushareError or OSError for the node's own faults.
+    """
+    job = read_job(environment)
+    granted = looks_like_grant(environment.get("SLURM_JOB_EXTRA"))
+    record = make_record(job, environment, read_node_policy(node_policy) if granted else None, now)
+    left = remove_job_folder(run_dir, job.node, job.job_id, job.uid, job.gid)
+    if record is not None:
+        folder = open_job_folder(run_dir, job.node, job.job_id, create=True)
+        try:
+            make_work(folder, job.uid, job.gid)
+            write_file(folder, "launch.json", record_to_json(record), job.gid)
+        finally:
+            os.close(folder)
+    return left
+
+
+def main() -> int:
+    """Run as slurmd's prolog; return the exit status, of which any but 0 drains the node."""
+    try:
+        left = prolog(dict(os.environ), time.time())
+        if left is not None:
+            print(f"gpushare: prolog: {left}", file=sys.stderr)
+        return 0
+    except (GpushareError, OSError) as error:
+        print(f"gpushare: prolog: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

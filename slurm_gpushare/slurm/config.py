@@ -1,0 +1,22 @@
+"""Slurm's running configuration, as `scontrol show config` prints it."""
+
+import re
+
+from slurm_gpushare.slurm.command import SlurmError, run_slurm
+
+TIMEOUT = 10.0  # seconds
+
+_SLURM_USER = re.compile(r"^SlurmUser\s*=\s*[^\s(]*\(([0-9]+)\)\s*$", re.MULTILINE)
+
+
+def parse_slurm_user(text: str) -> int:
+    """Return the uid of SlurmUser in ``text``; raises SlurmError when it is not there."""
+    match = _SLURM_USER.search(text)
+    if match is None:
+        raise SlurmError("scontrol show config: names no SlurmUser")
+    return int(match[1])
+
+
+def slurm_user() -> int:
+    """Ask slurmctld for the uid that Slurm runs as; raises SlurmError."""
+    return parse_slurm_user(run_slurm(["scontrol", "show", "config"], TIMEOUT))

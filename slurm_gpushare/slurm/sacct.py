@@ -1,0 +1,145 @@
+"""Runs of jobs as `sacct` tells them: one row for each run, so that a requeued job has several."""
+
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from slurm_gpushare.slurm.command import SlurmError, run_slurm
+
+TIMEOUT = 60.0  # seconds: slurmdbd may have to read a long period
+
+# Extra stays empty until the run has ended (24.11.5): what a running job was given is asked of squeue.
+FIELDS = (
+    "Cluster",
+    "JobIDRaw",
+    "JobID",
+    "Submit",
+    "Restarts",
+    "Start",
+    "End",
+    "ElapsedRaw",
+    "User",
+    "UID",
+    "Account",
+    "Partition",
+    "QOS",
+    "State",
+    "ExitCode",
+    "NNodes",
+    "NodeList",
+    "AllocTRES",
+    "ReqTRES",
+    "Extra",
+)
+_ARRAY = re.compile(r"([0-9]+)_(?:([0-9]+)|\[.*\])")
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One run of a job. Times are whole seconds since the epoch; None is what Slurm does not know (yet)."""
+
+    cluster: str
+    job_id: int  # Slurm's raw id: every task of an array has one of its own
+    submit: int  # of this run: a requeue submits anew
+    restart: int  # 0 for the first run
+    array_job_id: int | None
+    array_task_id: int | None
+    start: int | None
+    end: int | None
+    elapsed_seconds: int | None  # without the time in which the job was suspended
+    user: str | None
+    uid: int | None
+    account: str | None
+    partition: str | None
+    qos: str | None
+    state: str  # one word: "CANCELLED by 1001" is CANCELLED
+    exit_code: str | None
+    nodes: int
+    nodelist: str | None
+    alloc_tres: str  # "" until the job has resources
+    req_tres: str
+    extra: str
+
+    @property
+    def key(self) -> tuple[str, int, int, int]:
+        """What makes a run unique."""
+        return (self.cluster, self.job_id, self.submit, self.restart)
+
+
+def sacct_argv(start: float, end: float, delimiter: str, jobs: Iterable[int] = ()) -> list[str]:
+    """Return the argv that asks for all runs between ``start`` and ``end``, or for all runs of ``jobs``.
+
+    Times are written in UTC, which is the time zone that the command is run in.
+    """
+    chosen = ",".join(str(int(job)) for job in jobs)
+    period = ["-j", chosen] if chosen else ["-S", _utc(start), "-E", _utc(end)]
+    return ["sacct", "-D", "-X", "-a", "-p", "--noheader", "--noconvert", f"--delimiter={delimiter}"] + [
+        "--format=" + ",".join(FIELDS),
+        *period,
+    ]
+
+
+def parse_sacct(text: str, delimiter: str) -> list[JobRow]:
+    """Read what `sacct -p --noheader` printed: each field is followed by ``delimiter``, each row by a line end.
+
+    A row is counted by its fields, not by lines: Extra may hold line ends.
+
+    Raises
+    ------
+    SlurmError
+        The number of fields does not fit, or a number is none.
+    """
+    fields = text.split(delimiter)
+    if fields.pop().strip("\n") or len(fields) % len(FIELDS):
+        raise SlurmError(f"sacct: {len(fields)} fields are not rows of {len(FIELDS)}: is this sacct older than 21.08?")
+    return [_row(fields[at : at + len(FIELDS)]) for at in range(0, len(fields), len(FIELDS))]
+
+
+def fetch_jobs(start: float, end: float, jobs: Iterable[int] = ()) -> list[JobRow]:
+    """Ask sacct for all runs of the period (seconds since the epoch), or of ``jobs``; raises SlurmError."""
+    # A user chooses the bytes of Extra. A delimiter that nobody can guess keeps a text from posing as a row.
+    delimiter = f"\x1f{secrets.token_hex(8)}\x1f"
+    return parse_sacct(run_slurm(sacct_argv(start, end, delimiter, jobs), TIMEOUT), delimiter)
+
+
+def _row(values: list[str]) -> JobRow:
+    field = dict(zip(FIELDS, values, strict=True))
+    field["Cluster"] = field["Cluster"].lstrip("\n")
+    array = _ARRAY.fullmatch(field["JobID"])
+    try:
+        return JobRow(
+            cluster=field["Cluster"],
+            job_id=int(field["JobIDRaw"]),
+            submit=int(field["Submit"]),
+            restart=int(field["Restarts"] or 0),
+            array_job_id=int(array[1]) if array else None,
+            array_task_id=int(array[2]) if array and array[2] else None,
+            start=_number(field["Start"]),
+            end=_number(field["End"]),
+            elapsed_seconds=_number(field["ElapsedRaw"]),
+            user=field["User"] or None,
+            uid=_number(field["UID"]),
+            account=field["Account"] or None,
+            partition=field["Partition"] or None,
+            qos=field["QOS"] or None,
+            state=(field["State"].split() or [""])[0],
+            exit_code=field["ExitCode"] or None,
+            nodes=_number(field["NNodes"]) or 0,
+            nodelist=None if field["NodeList"] in ("", "None assigned") else field["NodeList"],
+            alloc_tres=field["AllocTRES"],
+            req_tres=field["ReqTRES"],
+            extra=field["Extra"],
+        )
+    except ValueError as error:
+        raise SlurmError(f"sacct: job {field['JobIDRaw']!r}: {error}") from None
+
+
+def _number(text: str) -> int | None:
+    """Return a number; None for Unknown, None, INVALID and all that Slurm writes where it has none."""
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _utc(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(max(0, int(moment))))

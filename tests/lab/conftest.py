@@ -1,0 +1,45 @@
+"""The labs that this tier runs in: one whose pool frees the allocation of a lost client, one whose pool holds it."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.cluster import GPUSHARE, Cluster
+
+
+def _up(name: str, *options: str) -> Iterator[Cluster]:
+    if os.environ.get("GPUSHARE_TEST_LAB") and not options:
+        # A developer's own lab, left up between runs.
+        yield Cluster(os.environ["GPUSHARE_TEST_LAB"])
+        return
+    if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("the lab needs root, and CI must not skip it")
+        pytest.skip("the lab needs root")
+    subprocess.run([GPUSHARE, "lab", "down", "--name", name], capture_output=True, check=False)
+    done = subprocess.run(
+        [GPUSHARE, "lab", "up", "--name", name, "--samples", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        if done.returncode:
+            pytest.fail(f"lab up --name {name}: status {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+        yield Cluster(name)
+    finally:
+        subprocess.run([GPUSHARE, "lab", "down", "--name", name], capture_output=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A lab with the project in it, its image and its data set."""
+    yield from _up("test")
+
+
+@pytest.fixture(scope="session")
+def holding_cluster() -> Iterator[Cluster]:
+    """The same, with a pool that holds the allocation of a client that vanished."""
+    yield from _up("testhold", "--pool-on-disconnect", "hold")

@@ -1,0 +1,296 @@
+"""The service over HTTP, where munge and Slurm are substitutes; with its client and the agents' sender."""
+
+import asyncio
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from slurm_gpushare.accounting import client
+from slurm_gpushare.accounting.identity import Identity, IdentityError
+from slurm_gpushare.accounting.refresh import Refresher
+from slurm_gpushare.accounting.report import KEYS
+from slurm_gpushare.accounting.selection import Selection
+from slurm_gpushare.accounting.service import MAX_BODY, Service
+from slurm_gpushare.accounting.store import Store
+from slurm_gpushare.errors import StoreError
+from slurm_gpushare.metrics.sender import post
+from slurm_gpushare.slurm.command import SlurmError
+from slurm_gpushare.usage import usage_to_json
+from tests.unit.accounting.month import RECORDS, RUNS, T
+
+SLURM_USER = 64030
+PERIOD = Selection(T, T + 2000)
+BODY = "".join(usage_to_json(record) + "\n" for record in RECORDS).encode()
+
+
+def credential(uid: int, content: bytes) -> str:
+    """Return what the substitute of munge takes: who, and over what."""
+    return f"{uid}:{hashlib.sha256(content).hexdigest()}"
+
+
+def identify(text: str) -> Identity:
+    """The substitute of munge: takes what credential() makes, refuses all else."""
+    uid, _, payload = text.partition(":")
+    if not uid.isdigit():
+        raise IdentityError("Invalid credential (8)")
+    return Identity(int(uid), payload.encode())
+
+
+class Running:
+    """A service that runs in a thread of its own."""
+
+    def __init__(self, store: Store, fetch: Callable, **options: object):
+        self.store = store
+        refresher = Refresher(store, fetch, dict, lambda: next(self._ticks))
+        self._ticks = iter(range(0, 10**9, 100))
+        options = {"identify": identify, "slurm_user": lambda: SLURM_USER, **options}
+        self._service = Service(store, refresher, **options)
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._ready.wait(20)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        runner = web.AppRunner(self._service.app())
+
+        async def start() -> None:
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            self._ready.set()
+
+        self._loop.run_until_complete(start())
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        # A connection whose client still holds it open would be told of at the end of the tests.
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(20)
+
+    def send(self, body: bytes, uid: int = 0, over: bytes | None = None) -> tuple[int, dict]:
+        status, answer = post(self.url + "/v1/usage", body, credential(uid, body if over is None else over))
+        return status, json.loads(answer)
+
+
+@pytest.fixture
+def serve(tmp_path: Path):
+    running = []
+
+    def start(fetch: Callable = lambda *args: RUNS, **options: object) -> Running:
+        running.append(Running(Store(f"sqlite:///{tmp_path}/usage.sqlite"), fetch, **options))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def as_uid(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    def become(uid: int) -> None:
+        monkeypatch.setattr(client, "munge_credential", lambda payload: f"{uid}:{payload}")
+
+    become(0)
+    return become
+
+
+def test_records_are_kept_and_twice_is_once(serve, as_uid) -> None:
+    service = serve()
+    for _ in range(2):
+        assert service.send(BODY) == (200, {"accepted": len(RECORDS), "rejected": []})
+    assert len(service.store.usage(PERIOD)) == len(RECORDS)
+    answer = client.report_jobs(service.url, PERIOD)
+    assert answer.warnings == []
+    assert [tuple(one) for one in answer.runs] == [KEYS] * len(answer.runs)
+    runs = {(one["job_id"], one["restart"]): one for one in answer.runs}
+    assert sorted(runs) == [(1, 0), (1, 1), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0)]
+    assert runs[1, 1]["gpu_seconds_used"] == pytest.approx(100)
+    assert runs[6, 0]["gpu_seconds_used"] is None
+
+
+def test_bad_records_are_told_by_their_line(serve) -> None:
+    service = serve()
+    lines = BODY.splitlines()
+    status, answer = service.send(b"\n".join([lines[0], b"x", lines[1]]))
+    assert (status, answer["accepted"], [one["index"] for one in answer["rejected"]]) == (200, 2, [1])
+    assert service.send(b"") == (200, {"accepted": 0, "rejected": []})
+
+
+@pytest.mark.parametrize(("uid", "status"), [(0, 200), (SLURM_USER, 200), (1001, 403), (65534, 403)])
+def test_only_root_and_slurm_user_write(serve, uid: int, status: int) -> None:
+    service = serve()
+    assert service.send(BODY, uid)[0] == status
+    assert bool(service.store.usage(PERIOD)) == (status == 200)
+
+
+def test_nobody_and_another_content_are_refused(serve) -> None:
+    service = serve()
+    assert service.send(BODY, over=BODY[:-1])[0] == 401
+    for forged in ("", "root", "MUNGE:AwQFAAD:"):
+        status, answer = post(service.url + "/v1/usage", BODY, forged)
+        assert status == 401 and "error" in json.loads(answer)
+    assert service.store.usage(PERIOD) == []
+
+
+def test_a_body_without_end_is_refused(serve) -> None:
+    service = serve()
+    body = b"x" * (MAX_BODY + 1)
+    assert service.send(body)[0] == 413
+
+
+def test_who_asks_sees_own_jobs_root_and_slurm_user_all(serve, as_uid) -> None:
+    service = serve()
+    service.send(BODY)
+    as_uid(1002)
+    assert {one["job_id"] for one in client.report_jobs(service.url, PERIOD).runs} == {4, 6}
+    as_uid(4711)
+    assert client.report_jobs(service.url, PERIOD).runs == []
+    with pytest.raises(StoreError, match="only root and SlurmUser see the jobs of others"):
+        client.report_jobs(service.url, Selection(T, T + 2000, users=("alice",)))
+    as_uid(SLURM_USER)
+    only = client.report_jobs(service.url, Selection(T, T + 2000, users=("bob",)))
+    assert {one["job_id"] for one in only.runs} == {4}
+
+
+def test_a_credential_for_another_question_is_refused(serve, as_uid, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = serve()
+    monkeypatch.setattr(client, "munge_credential", lambda payload: "0:" + payload[::-1])
+    with pytest.raises(StoreError, match="not made over the path"):
+        client.report_jobs(service.url, PERIOD)
+
+
+def test_slurm_away_is_a_warning_and_the_stored_answer(serve, as_uid) -> None:
+    away = threading.Event()
+
+    def fetch(*arguments: object) -> list:
+        if away.is_set():
+            raise SlurmError("sacct: status 1: Problem talking to the database")
+        return RUNS
+
+    service = serve(fetch)
+    before = client.report_jobs(service.url, PERIOD)
+    away.set()
+    after = client.report_jobs(service.url, PERIOD)
+    assert after.runs == before.runs != []
+    assert len(after.warnings) == 1 and "Problem talking" in after.warnings[0]
+
+
+def test_an_unknown_slurm_user_has_no_rights_but_root_has(serve) -> None:
+    def unknown() -> int:
+        raise SlurmError("scontrol: status 1: Unable to contact slurm controller")
+
+    service = serve(slurm_user=unknown)
+    assert service.send(BODY, SLURM_USER)[0] == 403
+    assert service.send(BODY, 0)[0] == 200
+
+
+def test_a_client_that_sends_no_body_holds_up_no_other_and_is_let_go(serve) -> None:
+    service = serve(body_timeout=2.0)
+    head = "POST /v1/usage HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n"
+    head += f"Authorization: MUNGE {credential(0, b'')}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow:
+        slow.sendall(head.encode())
+        for _ in range(20):
+            assert service.send(BODY)[0] == 200
+        assert b" 408 " in slow.recv(100)
+
+
+def test_a_slurm_that_hangs_holds_up_no_agent(serve, as_uid) -> None:
+    asked, release = threading.Event(), threading.Event()
+
+    def fetch(*arguments: object) -> list:
+        asked.set()
+        assert release.wait(30)
+        return RUNS
+
+    service = serve(fetch)
+    reader = threading.Thread(target=client.report_jobs, args=(service.url, PERIOD))
+    reader.start()
+    assert asked.wait(30)
+    assert service.send(BODY)[0] == 200
+    release.set()
+    reader.join(30)
+
+
+def test_one_refresh_at_a_time(serve, as_uid) -> None:
+    known = threading.Semaphore(0)
+    active, most = [], []
+
+    def who(text: str) -> Identity:
+        known.release()
+        return identify(text)
+
+    def fetch(*arguments: object) -> list:
+        active.append(1)
+        if not most:
+            # The first waits until all the others have been let in.
+            assert all(known.acquire(timeout=30) for _ in range(8))
+        most.append(len(active))
+        active.pop()
+        return RUNS
+
+    service = serve(fetch, identify=who)
+    readers = [threading.Thread(target=client.report_jobs, args=(service.url, PERIOD)) for _ in range(8)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(60)
+    assert most == [1] * 8
+
+
+def test_what_is_wrong_with_a_question_is_told(serve) -> None:
+    service = serve()
+    for path in ("/v1/report/jobs", "/v1/report/jobs?start=5&end=4", "/v1/report/jobs?start=0&end=1&who=x"):
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+        connection.request("GET", path, headers={"Authorization": "MUNGE " + credential(0, path.encode())})
+        response = connection.getresponse()
+        assert response.status == 400
+        assert "write" in json.loads(response.read())["error"]
+        connection.close()
+
+
+def test_the_client_tells_one_line_when_nobody_answers(as_uid) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(StoreError) as error:
+            client.report_jobs(url, PERIOD)
+    assert str(error.value).startswith(f"{url}: Connection refused")
+
+
+def test_sigterm_ends_the_command_cleanly(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "slurm_gpushare.cli.main", "serve", "--listen", "127.0.0.1:0"]
+    argv += ["--database", f"sqlite:///{tmp_path}/usage.sqlite"]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    try:
+        said = [process.stderr.readline(), process.stderr.readline()]
+        assert any("listening on 127.0.0.1" in line for line in said), said
+        os.kill(process.pid, signal.SIGTERM)
+        rest = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert "Traceback" not in rest and "ended" in rest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["usage.sqlite"]

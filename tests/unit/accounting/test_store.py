@@ -1,0 +1,151 @@
+"""The store on SQLite: what is kept comes back, twice is once, and what is not ours stays as it is."""
+
+import sqlite3
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slurm_gpushare.accounting.selection import Selection, parse_jobs
+from slurm_gpushare.accounting.store import Store
+from slurm_gpushare.errors import StoreError
+from tests.unit.accounting import month
+from tests.unit.accounting.month import RECORDS, RUNS, T, run, used
+
+EVER = Selection(0, T + 10**6)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a" / "usage.sqlite"
+
+
+@pytest.fixture
+def store(path: Path):
+    store = Store(f"sqlite:///{path}")
+    yield store
+    store.close()
+
+
+def by_key(records: list) -> list:
+    return sorted(records, key=lambda one: one.key)
+
+
+def test_what_is_kept_comes_back_and_twice_is_once(store: Store, path: Path) -> None:
+    for _ in range(2):
+        store.add_usage(RECORDS)
+        store.add_jobs(RUNS)
+    assert by_key(store.usage(EVER)) == by_key(RECORDS)
+    assert by_key(store.jobs(EVER)) == by_key([row for row in RUNS if row.start is not None])
+    assert path.stat().st_mode & 0o777 == 0o600
+    store.close()
+    again = Store(f"sqlite:///{path}")
+    assert by_key(again.usage(EVER)) == by_key(RECORDS)
+    again.close()
+
+
+def test_a_later_record_of_the_same_run_replaces_the_earlier(store: Store) -> None:
+    first, later = used(1, 0.123456, 10, 0.1), used(1, 0.123456, 20, 0.2)
+    store.add_usage([first])
+    store.add_usage([later, replace(later, node="n2")])
+    assert by_key(store.usage(EVER)) == by_key([later, replace(later, node="n2")])
+    store.add_jobs([month.RUNNING])
+    assert store.running() == [month.RUNNING]
+    ended = replace(month.RUNNING, end=T + 950, state="FAILED")
+    store.add_jobs([ended])
+    assert (store.jobs(EVER), store.running()) == ([ended], [])
+
+
+def test_a_selection_is_by_time_user_and_job(store: Store) -> None:
+    store.add_jobs(RUNS)
+    store.add_usage(RECORDS)
+
+    def jobs(start: float = 0, end: float = 2000, **limits: object) -> list[int]:
+        return [row.job_id for row in store.jobs(Selection(T + start, T + end, **limits))]
+
+    assert jobs(111, 115) == [1]
+    assert jobs(1500) == [7]
+    assert jobs(uid=1002) == [4, 6]
+    assert jobs(users=("bob",)) == [4]
+    assert jobs(users=("nobody",)) == []
+    assert jobs(jobs=parse_jobs("2")) == [2, 3]
+    assert jobs(jobs=parse_jobs("2_6,5")) == [3, 5]
+    assert {one.job_id for one in store.usage(Selection(T, T + 2000, uid=1002))} == {4}
+    assert {one.job_id for one in store.usage(Selection(T, T + 2000, jobs=parse_jobs("2_6")))} == {3}
+    assert store.jobs_with_usage(T + 320, T + 550) == {("lab", 2), ("lab", 3), ("lab", 4)}
+
+
+def test_all_records_of_a_run_come_with_it_also_those_from_before_the_period(store: Store) -> None:
+    store.add_jobs([run(1, 0, 1000)])
+    store.add_usage([used(1, 0, 200, 0.1)])
+    assert len(store.usage(Selection(T + 900, T + 1000))) == 1
+
+
+def test_many_threads_at_once_lose_nothing(store: Store) -> None:
+    def write(number: int) -> None:
+        for job in range(20):
+            store.add_usage([used(job, number, number + 1, 0.1, node=f"n{number}")])
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.usage(EVER)) == 120
+
+
+def test_a_newer_store_is_refused_and_not_touched(store: Store, path: Path) -> None:
+    store.close()
+    with sqlite3.connect(path) as database:
+        database.execute("pragma journal_mode=delete")
+        database.execute("update gpushare_meta set value='7'")
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="version 7, this gpushare knows version 1"):
+        Store(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("damage", ["noise", "cut", "other", "unversioned"])
+def test_what_is_no_store_of_ours_is_refused_and_not_touched(store: Store, path: Path, damage: str) -> None:
+    store.add_usage([used(job, 0, 1, 0.1) for job in range(500)])
+    store.close()
+    if damage == "noise":
+        path.write_bytes(b"no database at all " * 300)
+    elif damage == "cut":
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    else:
+        if damage == "other":
+            path.unlink()
+        with sqlite3.connect(path) as database:
+            database.execute("pragma journal_mode=delete")
+            database.execute("create table cats (name)" if damage == "other" else "drop table gpushare_meta")
+        database.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"usage\.sqlite") as error:
+        Store(f"sqlite:///{path}")
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql+pymysql://me:geheim@127.0.0.1:1/x",
+        "nothing://me:geheim@host/x",
+        "me:geheim",
+        "postgresql://me:geheim@h/x",
+    ],
+)
+def test_a_password_is_never_told(url: str) -> None:
+    with pytest.raises(StoreError) as error:
+        Store(url)
+    assert "geheim" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(StoreError, match="/proc/none"):
+        Store("sqlite:////proc/none/usage.sqlite")

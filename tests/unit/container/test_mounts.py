@@ -1,0 +1,212 @@
+import csv
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_gpushare.container.mounts import (
+    Mount,
+    check_distinct,
+    mount_option,
+    parse_mount,
+    resolve_datasets,
+    resolve_mounts,
+    within,
+)
+from slurm_gpushare.errors import RefusedError
+from slurm_gpushare.node_policy import Dataset
+
+
+@pytest.mark.parametrize(
+    "text, mount",
+    [
+        ("/a:/b", Mount("/a", "/b", False)),
+        ("/a:/b:ro", Mount("/a", "/b", True)),
+        ("/a b/$c:/d'e/\"", Mount("/a b/$c", "/d'e/\"", False)),
+        ("/a:/b/", Mount("/a", "/b", False)),
+        ("/a/../c:/b", Mount("/a/../c", "/b", False)),
+    ],
+)
+def test_parse_mount(text, mount):
+    assert parse_mount(text) == mount
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "/a",
+        "/a:",
+        ":/b",
+        "a:/b",
+        "/a:b",
+        "/a:/b:rw",
+        "/a:/b:ro:ro",
+        "/a:/",
+        "/a://",
+        "/a:/b/../etc",
+        "/a:/./b",
+        "/a://b",
+        "~:/b",
+    ],
+)
+def test_what_is_no_mount_is_refused_with_its_text(text):
+    with pytest.raises(RefusedError, match="--container-mounts") as caught:
+        parse_mount(text)
+    assert caught.value.exit_status == 77
+
+
+@pytest.mark.parametrize(
+    "mount, option",
+    [
+        (Mount("/a", "/b", True), "type=bind,source=/a,destination=/b,ro"),
+        (Mount("/a", "/b", False), "type=bind,source=/a,destination=/b"),
+        (Mount("/a,b:c", "/d", True), 'type=bind,"source=/a,b:c",destination=/d,ro'),
+        (Mount('/q"x', "/d", False), 'type=bind,"source=/q""x",destination=/d'),
+        (Mount("/a\nb", "/d ", False), 'type=bind,"source=/a\nb","destination=/d "'),
+    ],
+)
+def test_mount_option(mount, option):
+    assert mount_option(mount) == option
+
+
+@given(st.text(min_size=1).filter(lambda text: "\0" not in text), st.booleans())
+def test_mount_option_is_one_csv_record_of_the_same_paths(path, readonly):
+    text = mount_option(Mount("/" + path, "/d" + path, readonly))
+    (fields,) = csv.reader([text], strict=True) if "\n" not in text and "\r" not in text else [_read(text)]
+    assert fields == ["type=bind", "source=/" + path, "destination=/d" + path] + ["ro"] * readonly
+
+
+def _read(text):
+    # csv.reader splits its input into lines itself; a quoted line end must come as it is.
+    fields, field, quoted, position = [], "", False, 0
+    while position < len(text):
+        character = text[position]
+        if quoted and text[position : position + 2] == '""':
+            field += '"'
+            position += 1
+        elif character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            fields.append(field)
+            field = ""
+        else:
+            assert quoted or character not in "\r\n"
+            field += character
+        position += 1
+    return [*fields, field]
+
+
+@pytest.mark.parametrize(
+    "path, inside",
+    [
+        ("/scratch", True),
+        ("/scratch/x", True),
+        ("/scratch2", False),
+        ("/scratch2/x", False),
+        ("/", False),
+        ("/scr", False),
+    ],
+)
+def test_within_compares_by_component(path, inside):
+    assert within(path, ("/nosuch", "/scratch")) is inside
+
+
+def test_within_the_root_is_everything_and_within_nothing_is_nothing():
+    assert within("/x", ("/",)) is True
+    assert within("/x", ()) is False
+
+
+@pytest.fixture
+def site(tmp_path):
+    for name in ("scratch/alice", "scratch2/alice", "secret"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+def test_mounts_go_by_real_path(site):
+    (site / "scratch/link").symlink_to(site / "scratch/alice")
+    mounts = resolve_mounts((f"{site}/scratch/link:/d:ro", f"{site}/scratch/alice:/e"), (f"{site}/scratch",))
+    assert mounts == [Mount(f"{site}/scratch/alice", "/d", True), Mount(f"{site}/scratch/alice", "/e", False)]
+
+
+def test_the_sites_own_folder_may_be_a_link(site):
+    (site / "work").symlink_to(site / "scratch")
+    assert resolve_mounts((f"{site}/work/alice:/d",), (f"{site}/work",))[0].source == f"{site}/scratch/alice"
+
+
+@pytest.mark.parametrize("source", ["scratch2/alice", "scratch/../secret", "scratch/alice/out", "secret", ""])
+def test_a_mount_from_elsewhere_is_refused(site, source):
+    (site / "scratch/alice/out").symlink_to(site / "secret")
+    with pytest.raises(RefusedError, match="may not be mounted here") as caught:
+        resolve_mounts((f"{site}/{source}:/d",), (f"{site}/scratch",))
+    assert f"{site}/scratch" in str(caught.value)
+
+
+def test_a_link_that_turns_elsewhere_after_the_check_is_not_followed(site):
+    link = site / "scratch/link"
+    link.symlink_to(site / "scratch/alice")
+    (mount,) = resolve_mounts((f"{link}:/d",), (f"{site}/scratch",))
+    link.unlink()
+    link.symlink_to(site / "secret")
+    assert "source=" + str(site / "scratch/alice") in mount_option(mount)
+
+
+def test_a_missing_source_is_a_clear_error(site):
+    with pytest.raises(RefusedError, match="No such file or directory on this node"):
+        resolve_mounts((f"{site}/scratch/nosuch:/d",), (f"{site}/scratch",))
+
+
+def test_a_loop_of_links_is_a_clear_error(site):
+    (site / "scratch/loop").symlink_to("loop")
+    with pytest.raises(RefusedError, match="symbolic links"):
+        resolve_mounts((f"{site}/scratch/loop:/d",), (f"{site}/scratch",))
+
+
+def test_datasets_by_name(site):
+    datasets = {
+        "digits": Dataset(f"{site}/scratch", "/datasets/digits", "ro"),
+        "work": Dataset(f"{site}/scratch2", "/work", "rw"),
+    }
+    assert resolve_datasets(("digits", "work"), datasets) == [
+        Mount(f"{site}/scratch", "/datasets/digits", True),
+        Mount(f"{site}/scratch2", "/work", False),
+    ]
+
+
+@pytest.mark.parametrize("name", ["nosuch", "Digits", "../digits", "/etc"])
+def test_an_unknown_dataset_is_refused_with_the_known_ones(site, name):
+    with pytest.raises(RefusedError, match="known: digits"):
+        resolve_datasets((name,), {"digits": Dataset(str(site), "/d", "ro")})
+
+
+def test_a_dataset_that_is_not_on_the_node_is_named(site):
+    with pytest.raises(RefusedError, match=r"--dataset=digits: '.*/gone': No such file"):
+        resolve_datasets(("digits",), {"digits": Dataset(f"{site}/gone", "/d", "ro")})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_a_dataset_that_the_user_may_not_read_is_refused(site):
+    os.chmod(site / "secret", 0o700)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for folder in (site, *site.parents):
+                if os.stat(folder).st_uid == 0 and folder.name.startswith(("pytest", "test")):
+                    os.chmod(folder, 0o755)
+            os.setresuid(65534, 65534, 65534)
+            try:
+                resolve_datasets(("s",), {"s": Dataset(f"{site}/secret", "/d", "ro")})
+            except RefusedError as error:
+                status = 0 if "you may not read it" in str(error) else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_two_mounts_at_one_place_are_refused():
+    check_distinct([Mount("/a", "/d", True), Mount("/a", "/d", True), Mount("/b", "/e", True)])
+    with pytest.raises(RefusedError, match="'/d'"):
+        check_distinct([Mount("/a", "/d", True), Mount("/b", "/d", True)])

@@ -1,0 +1,363 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slurm_gpushare.errors import BrokenInstallation, RefusedError
+from slurm_gpushare.launch import ContainerRequest, LaunchRecord
+from slurm_gpushare.node.launcher import container_of, find_program, parse_arguments
+from slurm_gpushare.node.prolog import OPTION, prolog
+
+SCRIPT = Path(__file__).parents[3] / "etc/libexec/gpushare-launch"
+
+
+def record(container=None):
+    return LaunchRecord(7, 1001, 1001, "alice", "n1", "lab", 1.0, None, container=container)
+
+
+def test_parse_arguments():
+    argv = ["--record=/r", "--step=batch", "--container-image=/i=1", "--dataset=", "--", "cmd", "--", "-x"]
+    assert parse_arguments(argv) == (
+        {"record": "/r", "step": "batch", "container-image": "/i=1", "dataset": ""},
+        ["cmd", "--", "-x"],
+    )
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--record=/r", "--step=0"],
+        ["--record=/r", "--step=0", "--"],
+        ["--record=/r", "--", "cmd"],
+        ["--step=0", "--", "cmd"],
+        ["--record", "/r", "--step=0", "--", "cmd"],
+        ["--record=/r", "--step=0", "--colour=red", "--", "cmd"],
+        ["record=/r", "--step=0", "--", "cmd"],
+        ["--record=/r", "--step=0", "cmd"],
+    ],
+)
+def test_what_the_plugin_does_not_write_is_refused(argv):
+    with pytest.raises(BrokenInstallation) as caught:
+        parse_arguments(argv)
+    assert caught.value.exit_status == 78
+
+
+JOB = ContainerRequest("/job.sif", ("/a:/b",), ("digits",), "job")
+TASKS = ContainerRequest("/job.sif", (), (), "tasks")
+
+
+@pytest.mark.parametrize(
+    "container, options, step, expected",
+    [
+        (None, {}, "batch", None),
+        (JOB, {}, "batch", JOB),
+        (JOB, {}, "0", JOB),
+        (JOB, {"container-image": "/step.sif"}, "0", ContainerRequest("/step.sif", ("/a:/b",), ("digits",), "job")),
+        (
+            JOB,
+            {"container-mounts": "/c:/d,/e:/f"},
+            "0",
+            ContainerRequest("/job.sif", ("/c:/d", "/e:/f"), ("digits",), "job"),
+        ),
+        (JOB, {"dataset": "words"}, "0", ContainerRequest("/job.sif", ("/a:/b",), ("words",), "job")),
+        (TASKS, {}, "batch", None),
+        (TASKS, {}, "interactive", None),
+        (TASKS, {}, "0", TASKS),
+        (TASKS, {"container-scope": "job"}, "batch", ContainerRequest("/job.sif", (), (), "job")),
+        (None, {"container-image": "/step.sif"}, "0", ContainerRequest("/step.sif", (), (), "job")),
+        (ContainerRequest("", ("/a:/b",), (), "tasks"), {}, "batch", None),
+    ],
+)
+def test_the_container_of_a_step(container, options, step, expected):
+    assert container_of(record(container), options, step) == expected
+
+
+def test_without_a_record_the_options_decide():
+    assert container_of(None, {"container-image": "/i"}, "0") == ContainerRequest("/i", (), (), "job")
+
+
+@pytest.mark.parametrize(
+    "container, options",
+    [
+        (None, {"dataset": "digits"}),
+        (None, {"container-mounts": "/a:/b"}),
+        (ContainerRequest("", (), ("digits",), "job"), {}),
+        (None, {"container-image": "/i", "container-scope": "node"}),
+    ],
+)
+def test_a_container_that_makes_no_sense_is_refused(container, options):
+    with pytest.raises(RefusedError, match="--container-"):
+        container_of(record(container), options, "0")
+
+
+def test_find_program(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "prog").write_text("")
+    (tmp_path / "b/prog").chmod(0o755)
+    path = f"{tmp_path}/a:{tmp_path}/b"
+    assert find_program("prog", path) == f"{tmp_path}/b/prog"
+    assert find_program("./prog", path) == "./prog"
+    assert find_program("nosuch", path) == "nosuch"
+    assert find_program("sh", None) == "/usr/bin/sh"
+
+
+@pytest.fixture
+def script(node):
+    """A batch script where slurmd spools it: the user's, and in a folder of root's."""
+    path = node.base / "spool/slurm_script"
+    path.write_text('#!/bin/sh\necho "tmpdir=${TMPDIR-unset} in $(pwd)"\nprintf "<%s>" "$@"\nexit 3\n')
+    path.chmod(0o700)
+    os.chown(path, 1001, 1001)
+    return str(path)
+
+
+@pytest.fixture
+def start_job(node, slurm, pool_job):
+    """Run the prolog of a job: of the pool, of a whole GPU, or of no GPU, with container options."""
+
+    def run(kind, **options):
+        environment = {"pool": pool_job, "gpu": {**slurm, "SLURM_JOB_GPUS": "0"}, "cpu": slurm}[kind]
+        prolog(
+            {**environment, **{OPTION + name: text for name, text in options.items()}}, 1.0, node.run_dir, node.policy
+        )
+
+    return run
+
+
+def told(node, name):
+    return (node.bin / name).read_text().splitlines()
+
+
+def test_a_batch_script_of_the_pool_in_a_container(node, start_job, launch, script):
+    start_job("pool", container_image=node.image, container_mounts=f"{node.base}/data:/mnt:ro", dataset="digits")
+    home = f"{node.base}/home"
+    status, output = launch.run("batch", script, "a b", "--", environment={"TMPDIR": "/tmp/u"}, cwd=home)
+    assert (status, output) == (3, f"tmpdir=/tmp/u in {home}\n<a b><-->")
+    client = f"{node.bin}/bitfusion"
+    work = f"{node.job}/work"
+    assert told(node, "apptainer.argv") == [
+        "--quiet",
+        "exec",
+        "--pid",
+        "--pwd",
+        home,
+        "--mount",
+        f"type=bind,source={node.base}/data,destination=/mnt,ro",
+        "--mount",
+        f"type=bind,source={node.base}/data/digits,destination=/datasets/digits,ro",
+        "--mount",
+        f"type=bind,source={client},destination={client},ro",
+        "--mount",
+        f"type=bind,source={work},destination={work}",
+        "--mount",
+        f"type=bind,source={script},destination={script},ro",
+        node.image,
+        *(client, "run", "-n", "1", "-p", "0.25", "--", "env", "TMPDIR=/tmp/u"),
+        *(script, "a b", "--"),
+    ]
+    assert told(node, "bitfusion.calls") == [f"1001 run -n 1 -p 0.25 -- env TMPDIR=/tmp/u {script} a b --"]
+    seen = told(node, "apptainer.env")
+    assert "TMPDIR=/tmp/u" in seen and f"APPTAINERENV_TMPDIR={work}" in seen
+
+
+def test_a_batch_script_of_the_pool_on_the_host(node, start_job, launch, script):
+    start_job("pool")
+    assert launch.run("batch", script, "x") == (3, "tmpdir=unset in /\n<x>")
+    assert told(node, "bitfusion.calls") == [f"1001 run -n 1 -p 0.25 -- env -u TMPDIR {script} x"]
+
+
+def test_steps_of_the_pool_share_one_allocation(node, start_job, launch):
+    start_job("pool", container_image=node.image)
+    tasks = [launch.start("0", "echo", "hello") for _ in range(4)]
+    assert [launch.end(task) for task in tasks] == [(0, "hello\n")] * 4
+    calls = told(node, "bitfusion.calls")
+    assert calls.count("1001 request_gpus -n 1 -p 0.25") == 1
+    assert calls.count("1001 client -- env -u TMPDIR echo hello") == 4
+    assert len(calls) == 5
+
+
+def test_with_the_batch_script_outside_its_steps_run_inside_and_never_allocate(node, start_job, launch, script):
+    start_job("pool", container_image=node.image, container_scope="tasks")
+    assert launch.run("batch", script)[0] == 3
+    assert not (node.bin / "apptainer.argv").exists()
+    held = node.job / "work/bitfusion1"
+    held.write_text("lease\n")
+    os.chown(held, 1001, 1001)
+    assert launch.run("0", "echo", "x") == (0, "x\n")
+    assert (node.bin / "apptainer.argv").exists()
+    assert "request_gpus" not in (node.bin / "bitfusion.calls").read_text()
+
+
+def test_a_pool_that_cannot_be_reached(node, start_job, launch):
+    start_job("pool")
+    (node.bin / "unreachable").touch()
+    status, output = launch.run("0", "echo", "x")
+    assert status == 69
+    assert output.startswith("gpushare: the Bitfusion pool cannot be reached: Error: none of the servers")
+    assert output.count("\n") == 1
+
+
+def test_a_whole_gpu_in_a_container_has_the_nodes_driver(node, start_job, launch):
+    start_job("gpu", container_image=node.image)
+    assert launch.run("0", "echo", "x") == (0, "x\n")
+    assert told(node, "apptainer.argv") == ["--quiet", "exec", "--pid", "--nv", "--pwd", "/", node.image, "echo", "x"]
+
+
+def test_a_job_without_gpus_in_a_container(node, start_job, launch):
+    start_job("cpu", container_image=node.image)
+    assert launch.run("0", "echo", "x") == (0, "x\n")
+    assert told(node, "apptainer.argv") == ["--quiet", "exec", "--pid", "--pwd", "/", node.image, "echo", "x"]
+
+
+def test_a_step_without_a_record_may_have_a_container(node, launch):
+    assert launch.run("0", "echo", "x", options=[f"--container-image={node.image}"]) == (0, "x\n")
+    assert told(node, "apptainer.argv")[-3:] == [node.image, "echo", "x"]
+
+
+def test_a_whole_gpu_on_the_host_is_left_as_it_is(node, start_job, launch):
+    start_job("gpu")
+    (node.base / "node.json").unlink()  # such a task does not read it
+    assert launch.run("0", "sh", "-c", "echo $X; exit 5", environment={"X": "1"}) == (5, "1\n")
+
+
+def test_what_an_outer_container_left_does_not_reach_the_next(node, start_job, launch):
+    start_job("cpu", container_image=node.image)
+    launch.run("0", "true", environment={"APPTAINER_BIND": "/nosuch", "SINGULARITY_NAME": "x", "APPTAINERENV_K": "v"})
+    seen = told(node, "apptainer.env")
+    assert "APPTAINERENV_K=v" in seen
+    assert not [line for line in seen if line.startswith(("APPTAINER_", "SINGULARITY_"))]
+
+
+@pytest.mark.parametrize(
+    "step, options, status, text",
+    [
+        ("0", ["--container-image=/etc/passwd"], 77, "may not be used here"),
+        ("0", ["--container-image=docker://alpine"], 77, "absolute path"),
+        ("0", ["--container-mounts=/etc:/mnt"], 77, "may not be mounted here"),
+        ("0", ["--dataset=nosuch"], 77, "known: digits"),
+        ("0", ["--container-image=/x\ny"], 77, "'/x\\\\ny'"),
+    ],
+)
+def test_the_policy_holds_for_a_steps_own_options(node, start_job, launch, step, options, status, text):
+    start_job("cpu", container_image=node.image)
+    found, output = launch.run(step, "echo", "x", options=options)
+    assert found == status
+    assert output.startswith("gpushare: ") and output.count("\n") == 1
+    assert text.replace("\\\\", "\\") in output
+    assert not (node.bin / "apptainer.argv").exists()
+
+
+def test_a_refused_job_says_why_in_every_task(node, pool_job, launch):
+    prolog({**pool_job, "SLURM_JOB_LICENSES": "bitfusion:1"}, 1.0, node.run_dir, node.policy)
+    status, output = launch.run("batch", "true")
+    assert status == 77
+    assert output.startswith("gpushare: the job's grant does not agree") and output.count("\n") == 1
+
+
+def test_a_grant_of_another_version_is_a_broken_installation(node, pool_job, grant_text, launch):
+    prolog({**pool_job, "SLURM_JOB_EXTRA": grant_text(v=9)}, 1.0, node.run_dir, node.policy)
+    status, output = launch.run("batch", "true")
+    assert status == 78 and "version 9" in output
+
+
+def test_the_record_of_another_user_is_not_taken(node, start_job, launch):
+    start_job("pool")
+    os.chmod(node.job / "launch.json", 0o444)
+    status, output = launch.run("0", "echo", "x", uid=1002)
+    assert status == 78 and "uid 1001" in output
+
+
+def test_a_record_that_root_did_not_write_is_not_taken(node, start_job, launch):
+    start_job("pool")
+    os.chown(node.job / "launch.json", 1001, 1001)
+    status, output = launch.run("0", "echo", "x")
+    assert status == 78 and "not to root" in output
+
+
+def test_a_node_without_a_policy_is_a_broken_installation(node, start_job, launch):
+    start_job("pool")
+    (node.base / "node.json").unlink()
+    status, output = launch.run("0", "echo", "x")
+    assert status == 78 and "gpushare policy compile" in output
+
+
+def test_a_node_without_a_runtime_is_a_broken_installation(node, start_job, launch):
+    start_job("cpu", container_image=node.image)
+    (node.bin / "apptainer").unlink()
+    status, output = launch.run("0", "echo", "x")
+    assert status == 78 and "apptainer" in output
+
+
+@pytest.mark.parametrize(
+    "name, text, mode, status, said",
+    [
+        ("nosuch", None, 0, 127, "no such program on this node"),
+        ("plain", "echo", 0o644, 126, "Permission denied"),
+        ("script", "#!/no/such/interpreter\n", 0o755, 127, "interpreter"),
+        ("binary", "\0\1\2", 0o755, 126, "Exec format error"),
+    ],
+)
+def test_a_command_that_cannot_be_executed(node, start_job, launch, name, text, mode, status, said):
+    start_job("gpu")
+    path = node.base / "home" / name
+    if text is not None:
+        path.write_text(text)
+        path.chmod(mode)
+    found, output = launch.run("0", str(path))
+    assert found == status
+    assert output.startswith("gpushare: ") and said in output and output.count("\n") == 1
+
+
+def installed(node, *command, environment=()):
+    """Run the installed script itself, as root with a record of root's."""
+    argv = [sys.executable, "-I", str(SCRIPT), f"--record={node.job}/launch.json", "--step=0", "--", *command]
+    return subprocess.run(argv, env=dict(environment), capture_output=True, cwd="/", check=False)
+
+
+@pytest.fixture
+def root_job(node, slurm):
+    prolog({**slurm, "SLURM_JOB_UID": "0", "SLURM_JOB_GID": "0", "SLURM_JOB_GPUS": "0"}, 1.0, node.run_dir, node.policy)
+
+
+def test_the_script_passes_the_environment_on_byte_by_byte(node, root_job):
+    environment = {b"A": b"x\xff\n=y", b"PATH": b"/usr/bin:/bin"}
+    result = installed(node, "env", "-0", environment=environment)
+    # In a C locale Python sets LC_CTYPE for itself.
+    assert dict(item.split(b"=", 1) for item in result.stdout.split(b"\0") if item) == environment
+
+
+def test_the_script_leaves_signals_and_files_as_they_were(node, root_job):
+    result = installed(node, "sh", "-c", "grep SigIgn /proc/self/status; ls /proc/self/fd | wc -l")
+    ignored, files = result.stdout.split()[1:]
+    assert int(ignored, 16) & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1) | 1 << (signal.SIGINT - 1)) == 0
+    assert int(files) == 4  # 0, 1, 2 and the one that ls reads
+
+
+def test_the_script_reports_in_one_line(node, root_job):
+    result = installed(node, "no such\nprogram")
+    assert (result.returncode, result.stdout) == (127, b"")
+    assert result.stderr == b"gpushare: 'no such\\nprogram': no such program on this node\n"
+
+
+def test_the_launcher_imports_little():
+    # Without site, whose own imports depend on what else is installed.
+    code = f"import sys; sys.path.insert(0, {str(SCRIPT.parents[2])!r}); import slurm_gpushare.node.launcher"
+    argv = [sys.executable, "-I", "-S", "-c", code + "; print(*sys.modules)"]
+    names = set(subprocess.run(argv, capture_output=True, check=True, text=True).stdout.split())
+    assert not names & {
+        "pathlib",
+        "subprocess",
+        "socket",
+        "logging",
+        "argparse",
+        "typing",
+        "shutil",
+        "tempfile",
+        "ctypes",
+    }
+    assert not [name for name in names if name.startswith("slurm_gpushare.container.")]

@@ -1,0 +1,24 @@
+"""What squeue --json tells of running jobs."""
+
+import json
+
+import pytest
+
+from slurm_gpushare.slurm.command import SlurmError
+from slurm_gpushare.slurm.squeue import parse_squeue
+
+
+def test_extra_by_job_and_restart_in_both_spellings_of_numbers() -> None:
+    jobs = [
+        {"job_id": 3, "restart_cnt": 0, "extra": '{"v":1}'},
+        {"job_id": 4, "restart_cnt": {"set": True, "infinite": False, "number": 2}, "extra": "x"},
+        {"job_id": 5, "restart_cnt": 1, "extra": ""},
+        {"job_id": 6},
+    ]
+    assert parse_squeue(json.dumps({"jobs": jobs})) == {(3, 0): '{"v":1}', (4, 2): "x"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"jobs":[3]}', '{"jobs":[{"extra":"x"}]}', "[" * 100000])
+def test_what_is_not_readable_is_refused(text: str) -> None:
+    with pytest.raises(SlurmError, match="squeue"):
+        parse_squeue(text)
