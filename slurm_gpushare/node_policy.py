@@ -1,6 +1,7 @@
 """What a node knows of the policy: /etc/gpushare/node.json, written by `gpushare policy compile`.
 
-Standard library only, and no dataclasses: the launcher imports this file for every task, and they cost it 10 ms.
+Prolog, launcher, epilog and agent read it. Standard library only, and no dataclasses: the launcher imports this file
+for every task, and they cost it 10 ms.
 """
 
 import json

@@ -35,7 +35,9 @@ def put_samples(name: str, progress: Progress) -> None:
             shutil.copy2(source.source_root() / "job_scripts" / file, build / file)
         os.chown(build, 1001, 1001)
         log = host.run_dir() / name / "log" / "image.log"
-        argv = ["apptainer", "build", "--force", f"{BUILD}/digits.sif", "digits.def"]
+        # zstd: a fifth of the time that gzip takes, and less work for each job that reads it.
+        squash = ["--mksquashfs-args", "-comp zstd -Xcompression-level 1"]
+        argv = ["apptainer", "build", "--force", *squash, f"{BUILD}/digits.sif", "digits.def"]
         if inside.run_logged(name, argv, user="alice", cwd=BUILD, log=log):
             raise StepFailed("image", f"{' '.join(argv)} did not succeed", log)
         made = root / IMAGE.lstrip("/")

@@ -105,10 +105,20 @@ class Cluster:
         """Return `gpushare report jobs --format json`."""
         return json.loads(self.out("gpushare", "report", "jobs", "--format", "json", *options, user=user))
 
-    def processes(self, job: int) -> list[int]:
-        """Return the pids of all processes in the lab that carry the job's id in their environment."""
-        found = self.run("sh", "-c", f"grep -lsz '^SLURM_JOB_ID={job}$' /proc/[0-9]*/environ", check=False).stdout
-        return [int(path.split("/")[2]) for path in found.split()]
+    def processes(self, job: int) -> dict[int, tuple[str, str]]:
+        """Return pid → (start time, argv) of all that descends from the job's slurmstepd or carries its id."""
+        listed = {}
+        for line in self.out("ps", "-eo", "pid=,ppid=,lstart=,args=").splitlines():
+            words = line.split(maxsplit=7)
+            listed[int(words[0])] = (int(words[1]), " ".join(words[2:7]), words[7] if len(words) > 7 else "")
+        marked = self.run("sh", "-c", f"grep -lsz '^SLURM_JOB_ID={job}$' /proc/[0-9]*/environ", check=False).stdout
+        found = {int(path.split("/")[2]) for path in marked.split()} & set(listed)
+        found |= {pid for pid, (_, _, argv) in listed.items() if argv.startswith(f"slurmstepd: [{job}.")}
+        while True:
+            more = {pid for pid, (parent, _, _) in listed.items() if parent in found} - found
+            if not more:
+                return {pid: listed[pid][1:] for pid in found}
+            found |= more
 
     def pool(self) -> dict:
         """Return the pool's own state: its GPUs, allocations, and what it granted, refused and released so far."""

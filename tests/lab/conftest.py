@@ -10,9 +10,11 @@ from tests.lab.cluster import GPUSHARE, Cluster
 
 
 def _up(name: str, *options: str) -> Iterator[Cluster]:
-    if os.environ.get("GPUSHARE_TEST_LAB") and not options:
-        # A developer's own lab, left up between runs.
-        yield Cluster(os.environ["GPUSHARE_TEST_LAB"])
+    if os.environ.get("GPUSHARE_KEEP_LABS"):
+        # A developer's labs stay up between runs; `gpushare lab down --name …` makes way for changed code.
+        if subprocess.run([GPUSHARE, "lab", "up", "--name", name, "--samples", *options], check=False).returncode:
+            pytest.fail(f"lab up --name {name}", pytrace=False)
+        yield Cluster(name)
         return
     if os.geteuid() != 0:
         if os.environ.get("CI"):

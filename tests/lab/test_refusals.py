@@ -30,7 +30,7 @@ POOL = ["-pbitfusion"]
         (["--gres=gpu:0.25", "--container-image=digits.sif"], "digits.sif"),
         (["--gres=gpu:0.25", "--dataset=nothing"], "nothing"),
         (["--gres=gpu:0.25", "--container-image=/data/images/digits.sif", "--container-mounts=/etc:/mnt"], "/etc"),
-        (["--extra={\"v\":1,\"backend\":\"shard\"}"], "extra"),
+        (['--extra={"v":1,"backend":"shard"}'], "extra"),
     ],
 )
 def test_refused_in_one_line_and_no_job(cluster: Cluster, options: list[str], said: str) -> None:

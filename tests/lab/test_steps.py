@@ -54,12 +54,25 @@ def test_two_nodes_have_an_allocation_each(cluster: Cluster) -> None:
 @pytest.mark.parametrize("options", [[], [IMAGE]], ids=["host", "container"])
 def test_the_programs_exit_status_arrives(cluster: Cluster, options: list[str]) -> None:
     assert cluster.run("srun", *POOL, *options, "sh", "-c", "exit 7", user="alice", check=False).returncode == 7
-    assert cluster.run("srun", *options, "--gres=gpu:0.25", "sh", "-c", "exit 3", user="alice", check=False).returncode == 3
+    assert (
+        cluster.run("srun", *options, "--gres=gpu:0.25", "sh", "-c", "exit 3", user="alice", check=False).returncode
+        == 3
+    )
 
 
 def test_arguments_and_standard_input_arrive(cluster: Cluster) -> None:
     words = ["a b", "", "'", '"', "$HOME", "`id`", "x,y:z", "--", "ü"]
-    done = cluster.run("srun", *POOL, IMAGE, "python3", "-c", "import sys; print(sys.argv[1:], sys.stdin.read())", *words, user="alice", stdin="in")
+    done = cluster.run(
+        "srun",
+        *POOL,
+        IMAGE,
+        "python3",
+        "-c",
+        "import sys; print(sys.argv[1:], sys.stdin.read())",
+        *words,
+        user="alice",
+        stdin="in",
+    )
     assert done.stdout.strip().splitlines()[-1] == f"{words} in"
 
 
@@ -84,8 +97,17 @@ def test_no_orphan_outlives_the_container(cluster: Cluster) -> None:
 
 def test_a_step_does_not_inherit_the_outer_containers_binds(cluster: Cluster) -> None:
     done = cluster.run(
-        "env", "APPTAINER_BIND=/nonexistent/x", "SINGULARITY_BINDPATH=/nonexistent/y", "APPTAINER_CONTAINER=/x",
-        "srun", *POOL, IMAGE, "sh", "-c", WHERE, user="alice",
+        "env",
+        "APPTAINER_BIND=/nonexistent/x",
+        "SINGULARITY_BINDPATH=/nonexistent/y",
+        "APPTAINER_CONTAINER=/x",
+        "srun",
+        *POOL,
+        IMAGE,
+        "sh",
+        "-c",
+        WHERE,
+        user="alice",
     )
     assert done.stdout.split()[-1] == "container"
 
@@ -102,7 +124,13 @@ def test_an_image_that_vanished_fails_the_task_and_not_the_node(cluster: Cluster
 
 
 def test_arrays_have_a_grant_each(cluster: Cluster) -> None:
-    job = cluster.sbatch("alice", "--array=0-2", *POOL, "-o/home/alice/array-%a.out", script=cluster.script("", "echo $SLURM_ARRAY_TASK_ID"))
+    job = cluster.sbatch(
+        "alice",
+        "--array=0-2",
+        *POOL,
+        "-o/home/alice/array-%a.out",
+        script=cluster.script("", "echo $SLURM_ARRAY_TASK_ID"),
+    )
     until("the array's end", lambda: not cluster.out("squeue", "-hj", str(job), check=False), 60)
     rows = [row for row in cluster.report() if row["array_job_id"] == job]
     assert sorted(row["array_task_id"] for row in rows) == [0, 1, 2]
@@ -110,7 +138,13 @@ def test_arrays_have_a_grant_each(cluster: Cluster) -> None:
 
 
 def test_a_requeued_job_is_two_runs(cluster: Cluster) -> None:
-    job = cluster.sbatch("alice", *POOL, "--requeue", "-o/dev/null", script=cluster.script("", "test ${SLURM_RESTART_COUNT:-0} = 1 || sleep 300"))
+    job = cluster.sbatch(
+        "alice",
+        *POOL,
+        "--requeue",
+        "-o/dev/null",
+        script=cluster.script("", "test ${SLURM_RESTART_COUNT:-0} = 1 || sleep 300"),
+    )
     cluster.wait_running(job)
     cluster.run("scontrol", "requeue", str(job))
     until("the second run's end", lambda: cluster.state(job) == "COMPLETED", 180)

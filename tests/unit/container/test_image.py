@@ -42,9 +42,3 @@ def test_a_missing_image_is_named(site):
 def test_a_device_is_no_image():
     with pytest.raises(RefusedError, match="neither a SIF file nor"):
         resolve_image("/dev/null", ("/dev",))
-
-
-def test_a_colon_is_refused_since_the_runtime_takes_it_for_a_transport(site):
-    (site / "images/a:b.sif").write_bytes(b"SIF")
-    with pytest.raises(RefusedError, match="rename"):
-        resolve_image(f"{site}/images/a:b.sif", (f"{site}/images",))

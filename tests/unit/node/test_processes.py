@@ -92,5 +92,11 @@ def test_what_ignores_signals_is_killed(start):
     assert ours.wait(30) == -signal.SIGKILL
 
 
+def test_roots_own_job_is_left_since_epilog_itself_looks_like_it(start):
+    process = start(OURS, uid=0)
+    assert kill_left(JOB._replace(uid=0), WORK, 30) is True
+    assert process.poll() is None
+
+
 def test_nothing_left_is_no_error():
     assert kill_left(JOB._replace(job_id=4294967295), WORK) is True

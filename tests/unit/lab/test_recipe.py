@@ -1,0 +1,33 @@
+"""The key under which a root file system is kept."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from slurm_gpushare.lab import recipe
+
+PYPROJECT = '[build-system]\nrequires = ["setuptools"]\n[project]\ndependencies = ["b>=1", "a"]\n'
+RECIPE = recipe.Recipe("w", "apt", "s", "u", ("p",), "pin", "setup", ("a",))
+
+
+def test_requirements_are_the_products_and_the_builds() -> None:
+    assert recipe.python_requirements(PYPROJECT) == ("a", "b>=1", "setuptools")
+
+
+def test_the_same_recipe_has_the_same_key() -> None:
+    assert RECIPE.key() == replace(RECIPE).key()
+    assert len(RECIPE.key()) == 16
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(recipe.Recipe)])
+def test_every_part_is_in_the_key(field: str) -> None:
+    other = ("x",) if isinstance(getattr(RECIPE, field), tuple) else "x"
+    assert replace(RECIPE, **{field: other}).key() != RECIPE.key()
+
+
+def test_only_apptainer_comes_from_unstable() -> None:
+    pins = [paragraph.splitlines() for paragraph in recipe.PREFERENCES.strip().split("\n\n")]
+    assert [(pin[0], pin[2]) for pin in pins] == [
+        ("Package: *", "Pin-Priority: 1"),
+        ("Package: apptainer", "Pin-Priority: 600"),
+    ]

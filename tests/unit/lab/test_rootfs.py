@@ -1,0 +1,81 @@
+"""The cache of root file systems: what is kept, what is removed, what is never used."""
+
+import pytest
+
+from slurm_gpushare.lab import rootfs
+from slurm_gpushare.lab.progress import Progress, StepFailed
+from slurm_gpushare.lab.recipe import Recipe
+
+RECIPE = Recipe("root file system", "apt", "s", None, ("p",), "", "setup", ())
+
+
+@pytest.fixture
+def built(monkeypatch) -> list[str]:
+    """Replace the two doors to the outside; every build leaves one file."""
+    calls = []
+
+    def bootstrap(recipe, root, log, what) -> None:
+        calls.append(what)
+        root.mkdir()
+        (root / "file").write_text("x")
+
+    monkeypatch.setattr(rootfs, "_bootstrap", bootstrap)
+    monkeypatch.setattr(rootfs, "_inside", lambda *args, **kwargs: None)
+    return calls
+
+
+def test_a_recipe_is_built_once(tmp_path, built) -> None:
+    first = rootfs.ensure(tmp_path / "cache", RECIPE, Progress(lambda line: None))
+    assert (first / "file").read_text() == "x"
+    assert rootfs.ensure(tmp_path / "cache", RECIPE, Progress(lambda line: None)) == first
+    assert len(built) == 1
+    assert (first.parent.stat().st_mode & 0o777) == 0o700
+
+
+def test_a_changed_recipe_replaces_the_old_one_unless_a_lab_holds_it(tmp_path, built) -> None:
+    quiet = Progress(lambda line: None)
+    old = rootfs.ensure(tmp_path, RECIPE, quiet)
+    held = rootfs.hold(old)
+    second = Recipe("root file system", "apt", "s", None, ("p", "q"), "", "setup", ())
+    image = Recipe("base image", "apt", "s", None, ("p",), "", "setup", ())
+    rootfs.ensure(tmp_path, second, quiet)
+    rootfs.ensure(tmp_path, image, quiet)
+    assert old.is_dir()
+    rootfs.os.close(held)
+    third = rootfs.ensure(tmp_path, Recipe("root file system", "apt", "s", None, (), "", "setup", ()), quiet)
+    names = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert names == sorted([third.parent.name, rootfs.rootfs_path(tmp_path, image).parent.name])
+
+
+def test_a_half_built_one_is_never_used(tmp_path, monkeypatch, built) -> None:
+    def fails(recipe, root, log, what) -> None:
+        root.mkdir()
+        raise StepFailed(what, "no network", None)
+
+    good = rootfs._bootstrap
+    monkeypatch.setattr(rootfs, "_bootstrap", fails)
+    with pytest.raises(StepFailed, match="root file system: Debian packages: no network"):
+        rootfs.ensure(tmp_path, RECIPE, Progress(lambda line: None))
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    (tmp_path / ".building-killed" / "root").mkdir(parents=True)
+    monkeypatch.setattr(rootfs, "_bootstrap", good)
+    rootfs.ensure(tmp_path, RECIPE, Progress(lambda line: None))
+    assert not (tmp_path / ".building-killed").exists()
+
+
+def test_clean_removes_what_is_ours_alone(tmp_path, built) -> None:
+    cache = tmp_path / "cache"
+    rootfs.ensure(cache, RECIPE, Progress(lambda line: None))
+    (cache / "somebody's file").write_text("x")
+    rootfs.remove_all(cache)
+    assert [path.name for path in cache.iterdir()] == ["somebody's file"]
+    (cache / "somebody's file").unlink()
+    rootfs.remove_all(cache)
+    assert not cache.exists()
+    rootfs.remove_all(cache)
+
+
+def test_mount_points_of_a_build_are_known_by_their_first_missing_part(tmp_path) -> None:
+    (tmp_path / "etc").mkdir()
+    assert rootfs._first_missing(tmp_path, "/etc/ssl/certs") == tmp_path / "etc/ssl"
+    assert rootfs._first_missing(tmp_path, "/etc") is None

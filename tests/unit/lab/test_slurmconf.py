@@ -1,0 +1,66 @@
+"""The lab's slurm.conf."""
+
+import pytest
+
+from slurm_gpushare.lab import slurmconf
+from slurm_gpushare.lab.params import LabParams
+
+
+def settings(text: str) -> dict[str, str]:
+    """Return the lines NAME=VALUE, nodes and partitions by their own name."""
+    found = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found[line.split()[0] if name in ("NodeName", "PartitionName") else name] = value
+    return found
+
+
+def test_shares_of_gpus_and_of_the_pool() -> None:
+    conf = settings(slurmconf.slurm_conf(LabParams(nodes=3, gpus=4, pool_gpus=2)))
+    assert "Gres=gpu:4,shard:400 " in conf["NodeName=n3"]
+    assert "Gres=bitfusion:200 " in conf["NodeName=c2"]
+    assert conf["Licenses"] == "bitfusion:200"
+    assert "NodeName=n4" not in conf
+    assert conf["PartitionName=shard"].startswith("shard Nodes=n[1-3] Default=YES")
+    assert conf["PartitionName=bitfusion"].startswith("bitfusion Nodes=c[1-2]")
+    assert conf["GresTypes"] == "gpu,shard,bitfusion"
+    assert {"gres/gpu", "gres/shard", "gres/bitfusion", "license/bitfusion"} == set(
+        conf["AccountingStorageTRES"].split(",")
+    )
+
+
+def test_every_node_has_a_port_of_its_own() -> None:
+    text = slurmconf.slurm_conf(LabParams(nodes=5))
+    ports = [word for line in text.splitlines() for word in line.split() if word.startswith("Port=")]
+    assert len(ports) == len(set(ports)) == 7
+
+
+def test_the_project_is_named_unless_bare() -> None:
+    full = settings(slurmconf.slurm_conf(LabParams()))
+    bare = settings(slurmconf.slurm_conf(LabParams(bare=True)))
+    assert set(full) - set(bare) == {"JobSubmitPlugins", "PlugStackConfig", "Prolog", "Epilog"}
+
+
+@pytest.mark.parametrize(
+    ("params", "lines"),
+    [
+        (
+            LabParams(nodes=1, gpus=1),
+            ["NodeName=n1 Name=gpu File=/dev/nvidia0", "NodeName=n1 Name=shard Count=100"],
+        ),
+        (
+            LabParams(nodes=2, gpus=3),
+            ["NodeName=n[1-2] Name=gpu File=/dev/nvidia[0-2]", "NodeName=n[1-2] Name=shard Count=300"],
+        ),
+    ],
+)
+def test_gres_conf(params: LabParams, lines: list[str]) -> None:
+    text = slurmconf.gres_conf(params).splitlines()
+    assert text[:2] == lines
+    assert text[2] == "NodeName=c[1-2] Name=bitfusion Count=100 Flags=CountOnly"
+
+
+def test_hosts_names_every_node() -> None:
+    lines = slurmconf.hosts(LabParams(nodes=1), "10.0.0.9").splitlines()
+    assert "10.77.0.1 login n1 c1 c2" in lines and "10.0.0.9 pool" in lines
