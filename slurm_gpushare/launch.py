@@ -87,9 +87,9 @@ def record_from_json(text: str) -> LaunchRecord:
             node=str(data["node"]),
             cluster=str(data["cluster"]),
             started=float(data["started"]),
-            grant=None if data["grant"] is None else decode_grant(
-                json.dumps(data["grant"], separators=(",", ":"), ensure_ascii=False)
-            ),
+            grant=None
+            if data["grant"] is None
+            else decode_grant(json.dumps(data["grant"], separators=(",", ":"), ensure_ascii=False)),
             gpus=tuple(int(number) for number in data["gpus"]),
             container=None
             if box is None

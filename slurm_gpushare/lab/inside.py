@@ -7,7 +7,9 @@ from pathlib import Path
 from slurm_gpushare.errors import LabError
 
 
-def inside_argv(name: str, command: list[str], user: str = "root", node: str | None = None, cwd: str | None = None) -> list[str]:
+def inside_argv(
+    name: str, command: list[str], user: str = "root", node: str | None = None, cwd: str | None = None
+) -> list[str]:
     """Return the host's argv that runs ``command`` in lab ``name``."""
     where = [*(["--node", node] if node else []), *(["--cwd", cwd] if cwd else [])]
     enter = [sys.executable, "-m", "slurm_gpushare.cli.lab", "exec"]

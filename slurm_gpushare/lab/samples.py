@@ -1,4 +1,4 @@
-"""What the example jobs of the lab need: the data set, the base image and the image built from job_scripts/digits.def."""
+"""What the example jobs need: the data set, the base image and the image built from job_scripts/digits.def."""
 
 import os
 import shutil

@@ -94,7 +94,7 @@ def test_the_container_has_the_data_read_only_and_not_the_hosts_root(cluster: Cl
         "--dataset=digits",
         "sh",
         "-c",
-        "ls /datasets/digits; touch /datasets/digits/x 2>&1; ls -d /etc/slurm /data /opt/gpushare /opt/digits 2>&1; true",
+        "ls /datasets/digits; (touch /datasets/digits/x; ls -d /etc/slurm /data /opt/gpushare /opt/digits) 2>&1; true",
         user="alice",
     )
     assert "digits.csv" in look.stdout

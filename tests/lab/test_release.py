@@ -1,4 +1,4 @@
-"""However a pool job ends, nothing of it is left: no process, no allocation, in both ways the pool may treat a lost client."""
+"""However a pool job ends, nothing of it is left, in both ways the pool may treat a lost client."""
 
 import pytest
 

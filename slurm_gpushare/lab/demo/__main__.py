@@ -37,8 +37,11 @@ def demonstrate() -> None:
     say(run_text(LAB, ["cat", f"/home/alice/{numbers[0]}.out"]).strip())
     say("\n== root# gpushare report jobs")
     say(run_text(LAB, ["env", "COLUMNS=132", "gpushare", "report", "jobs"]).rstrip())
-    say(f"\nFour quarters of one GPU ran at one time, the fifth waited for one of them. {time.monotonic() - began:.0f} s.")
-    say(f"The lab stays up: .venv/bin/gpushare lab exec --name {LAB} --user alice -- sbatch …   Stop it: gpushare lab down --name {LAB}")
+    say(
+        f"\nFour quarters of one GPU ran at one time, the fifth waited for one of them: {time.monotonic() - began:.0f} s."
+    )
+    say(f"The lab stays up: .venv/bin/gpushare lab exec --name {LAB} --user alice -- sbatch …")
+    say(f"To stop it: .venv/bin/gpushare lab down --name {LAB}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The study that this project grew from, as jobs: four quarters of one GPU at once, a fifth that waits, two jobs beside."""
+"""The demonstration as jobs: four quarters of one GPU at once, a fifth that waits, two jobs beside them."""
 
 import time
 from dataclasses import dataclass
@@ -25,7 +25,10 @@ POOL = ("--partition=bitfusion", IMAGE, "--dataset=digits")
 NODE = (IMAGE, "--dataset=digits")
 
 JOBS = (
-    *(Job(user, "gpu:0.25", POOL, TRAIN.format(sm=20, memory="3G", epochs=2000)) for user in ("alice", "bob", "alice", "bob")),
+    *(
+        Job(user, "gpu:0.25", POOL, TRAIN.format(sm=20, memory="3G", epochs=2000))
+        for user in ("alice", "bob", "alice", "bob")
+    ),
     Job("alice", "gpu:0.25", POOL, TRAIN.format(sm=20, memory="3G", epochs=500)),
     Job("alice", "gpu:1", NODE, TRAIN.format(sm=85, memory="9G", epochs=1000)),
     Job("bob", "gpu:0.5", NODE, TRAIN.format(sm=35, memory="5G", epochs=1000)),
