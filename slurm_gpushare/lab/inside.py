@@ -16,13 +16,18 @@ def inside_argv(
     return [*enter, "--name", name, "--user", user, *where, "--", *command]
 
 
-def run_text(name: str, command: list[str], user: str = "root", stdin: str = "") -> str:
-    """Run ``command`` and return what it printed; raises LabError with its last words when it fails."""
+def run(name: str, command: list[str], user: str = "root", stdin: str = "") -> subprocess.CompletedProcess:
+    """Run ``command`` and return it with its text; raises LabError with its last words when it fails."""
     done = subprocess.run(inside_argv(name, command, user), input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise LabError(f"{' '.join(command)} (as {user}): status {done.returncode}: {said}")
-    return done.stdout
+    return done
+
+
+def run_text(name: str, command: list[str], user: str = "root") -> str:
+    """Run ``command`` and return what it printed; raises LabError with its last words when it fails."""
+    return run(name, command, user).stdout
 
 
 def run_logged(name: str, command: list[str], user: str, cwd: str, log: Path) -> int:

@@ -32,14 +32,17 @@ def demonstrate() -> None:
     together, waited = scenario.overlap(ended, numbers[:5])
     if not (together and waited):
         raise LabError(f"the four quarters did not share the GPU as they should: {ended}")
-    say(f"\n== What job {numbers[0]} was told, and what it printed")
-    say(run_text(LAB, ["scontrol", "show", "job", str(numbers[0])]).partition("Extra=")[2].splitlines()[0])
-    say(run_text(LAB, ["cat", f"/home/alice/{numbers[0]}.out"]).strip())
+    say(f"\n== What job {numbers[0]} printed, in its container")
+    for line in run_text(LAB, ["cat", f"/home/alice/{numbers[0]}.out"]).splitlines():
+        if "unseen digits" in line or "Locked" in line:
+            say(line)
+    say("\n== When they ran")
+    wanted = ",".join(map(str, numbers))
+    say(run_text(LAB, ["sacct", "-Xj", wanted, "-o", "JobID%5,User%5,State,Start,End,AllocTRES%70"]).rstrip())
     say("\n== root# gpushare report jobs")
     say(run_text(LAB, ["env", "COLUMNS=132", "gpushare", "report", "jobs"]).rstrip())
-    say(
-        f"\nFour quarters of one GPU ran at one time, the fifth waited for one of them: {time.monotonic() - began:.0f} s."
-    )
+    spent = time.monotonic() - began
+    say(f"\nFour quarters of one GPU ran at one time, the fifth waited for one of them: {spent:.0f} s.")
     say(f"The lab stays up: .venv/bin/gpushare lab exec --name {LAB} --user alice -- sbatch …")
     say(f"To stop it: .venv/bin/gpushare lab down --name {LAB}")
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab.inside import run_text
+from slurm_gpushare.lab.inside import run, run_text
 
 IMAGE = "--container-image=/data/images/digits.sif"
 # The images of the lab hold no GPU code that the stand-in GPUs could run: the load is declared beside the training.
@@ -26,12 +26,12 @@ NODE = (IMAGE, "--dataset=digits")
 
 JOBS = (
     *(
-        Job(user, "gpu:0.25", POOL, TRAIN.format(sm=20, memory="3G", epochs=2000))
+        Job(user, "gpu:0.25", POOL, TRAIN.format(sm=20, memory="3G", epochs=1200))
         for user in ("alice", "bob", "alice", "bob")
     ),
-    Job("alice", "gpu:0.25", POOL, TRAIN.format(sm=20, memory="3G", epochs=500)),
-    Job("alice", "gpu:1", NODE, TRAIN.format(sm=85, memory="9G", epochs=1000)),
-    Job("bob", "gpu:0.5", NODE, TRAIN.format(sm=35, memory="5G", epochs=1000)),
+    Job("alice", "gpu:0.25", POOL, TRAIN.format(sm=20, memory="3G", epochs=300)),
+    Job("alice", "gpu:1", NODE, TRAIN.format(sm=85, memory="9G", epochs=700)),
+    Job("bob", "gpu:0.5", NODE, TRAIN.format(sm=35, memory="5G", epochs=700)),
 )
 
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
@@ -39,10 +39,14 @@ DEADLINE = 120.0  # seconds until the last job must have ended
 
 
 def submit(lab: str, job: Job, say) -> int:
-    """Submit one job and return its id; ``say`` is given what the user sees."""
-    argv = ["sbatch", "--parsable", f"--gres={job.request}", *job.options, f"--output=/home/{job.user}/%j.out"]
+    """Submit one job and return its id; ``say`` is given what the user types and is told. Raises LabError."""
+    options = ["--parsable", f"--gres={job.request}", *job.options, f"--output=/home/{job.user}/%j.out"]
+    said = run(lab, ["sbatch", *options], job.user, stdin=f"#!/bin/sh\n{job.command}\n")
+    number = int(said.stdout.split(";")[0])
     say(f"{job.user}$ sbatch --gres={job.request} {' '.join(job.options)} train.sh")
-    number = int(run_text(lab, argv, job.user, stdin=f"#!/bin/sh\n{job.command}\n").split(";")[0])
+    for line in said.stderr.splitlines():
+        say(f"  {line}")
+    say(f"  Submitted batch job {number}")
     return number
 
 
