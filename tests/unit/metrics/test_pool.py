@@ -93,8 +93,11 @@ def sample(sm, pid_sm, energy=0.0, uuid="GPU-0a1b-2c", index=0):
 
 
 def printing(*samples, then="sleep 600"):
-    """Return a client's script that prints one sample for each byte that it is sent through the fifo `go`."""
-    lines = "".join(f"read go < {{go}}; cat <<'END'\n{text}END\n" for text in samples)
+    """Return a client's script that prints one sample for each line that it is sent through the fifo `go`.
+
+    A reader that opens the fifo before the last writer has closed it reads its end, not a line: it tries again.
+    """
+    lines = "".join(f"until read go < {{go}}; do :; done; cat <<'END'\n{text}END\n" for text in samples)
     return lines + then
 
 
