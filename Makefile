@@ -12,7 +12,7 @@ BUILD ?= build
 
 VENV := .venv
 # What set-up installs on the host where it is missing; everything else is built in the cache folder.
-HOST_PACKAGES := mmdebstrap bubblewrap iproute2 procps gcc libc6-dev make debian-archive-keyring python3-venv
+HOST_PACKAGES := mmdebstrap bubblewrap iproute2 procps mount util-linux gcc libc6-dev make debian-archive-keyring python3-venv
 
 .PHONY: help
 help: ## show this list
@@ -50,6 +50,10 @@ test: setup ## all tests
 	@$(VENV)/bin/gpushare lab build
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: setup ## what it costs, against peers and floors; NAME=… runs one
+	@$(VENV)/bin/python -m bench $(NAME)
 
 .PHONY: plugin
 plugin: ## compile the SPANK plugin for the Slurm whose headers are installed
