@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import yaml
+
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab import host, rootfs, source, state
+from slurm_gpushare.lab import configure, host, rootfs, source, state
 from slurm_gpushare.lab.holder import TITLE
 from slurm_gpushare.lab.params import LabParams
 from slurm_gpushare.lab.progress import Progress, StepFailed
@@ -106,6 +108,13 @@ def _prepare(folder: Path, params: LabParams, base: Path, tree: Path) -> None:
         path.mkdir(mode=0o755, exist_ok=True)
         path.chmod(0o755)
     source.copy_source(tree, inside)
+    if not params.bare:
+        # Here and not in the holder, whose Python is the system's and has nothing of ours installed.
+        mine = configure.site_policy(yaml.safe_load((tree / "etc/gpushare.yaml").read_text()), params)
+        if mine is not None:
+            policy = folder / "upper/etc/gpushare/gpushare.yaml"
+            policy.parent.mkdir(mode=0o755, parents=True)
+            policy.write_text(yaml.safe_dump(mine, sort_keys=False))
     init = ["/usr/bin/python3", "-m", "slurm_gpushare.lab.supervisor"]
     asked = {"params": params.to_dict(), "rootfs": str(base), "init": init}
     (folder / "params.json").write_text(json.dumps(asked, indent=1) + "\n")

@@ -6,8 +6,6 @@ import os
 import secrets
 from pathlib import Path
 
-import yaml
-
 from slurm_gpushare.lab import slurmconf, state
 from slurm_gpushare.lab.params import GPU_MODEL, POOL_ADDRESS, LabParams, gpu_list
 
@@ -48,9 +46,6 @@ def write_files(root: Path, params: LabParams) -> None:
             inventory = {"gpus": gpu_list(params.name, node, params.gpus)}
             put(root, state.GPU_CONFIG.format(node=node), json.dumps(inventory, indent=1) + "\n")
         _write_pool(root, params)
-        shipped = yaml.safe_load((root / state.SOURCE_INSIDE.lstrip("/") / "etc/gpushare.yaml").read_text())
-        if (mine := site_policy(shipped, params)) is not None:
-            put(root, "/etc/gpushare/gpushare.yaml", yaml.safe_dump(mine, sort_keys=False))
 
 
 def site_policy(shipped: dict, params: LabParams) -> dict | None:
