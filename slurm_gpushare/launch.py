@@ -1,19 +1,20 @@
 """The launch record: what prolog leaves on a node for the launcher, the agent and the epilog.
 
-Standard library only, and no dataclasses: the launcher imports this file for every task, and they cost it 10 ms.
+Standard library only, and neither dataclasses nor json: the launcher imports this file for every task, and each costs
+it 10 ms.
 """
 
-import json
 import os
-from typing import NamedTuple
 
+from slurm_gpushare import quickjson
 from slurm_gpushare.errors import GrantError
-from slurm_gpushare.grant import Grant, decode_grant, grant_to_dict
+from slurm_gpushare.grant import Grant, grant_from_dict, grant_to_dict
+from slurm_gpushare.record import Record
 
 VERSION = 1
 
 
-class ContainerRequest(NamedTuple):
+class ContainerRequest(Record):
     """What the user asked for by --container-image, --container-mounts, --dataset and --container-scope."""
 
     image: str
@@ -22,7 +23,7 @@ class ContainerRequest(NamedTuple):
     scope: str = "job"  # "job": the batch script too runs in the container; "tasks": only what srun starts
 
 
-class LaunchRecord(NamedTuple):
+class LaunchRecord(Record):
     """One job on one node, from prolog to epilog."""
 
     job_id: int
@@ -42,6 +43,8 @@ class LaunchRecord(NamedTuple):
 
 def record_to_json(record: LaunchRecord) -> str:
     """Return the record as one line of JSON."""
+    import json  # prolog writes; the launcher only reads
+
     container = None
     if record.container is not None:
         container = {
@@ -75,7 +78,7 @@ def record_to_json(record: LaunchRecord) -> str:
 def record_from_json(text: str) -> LaunchRecord:
     """Read a launch record; raises GrantError when it is not one that this version reads."""
     try:
-        data = json.loads(text)
+        data = quickjson.loads(text)
         if data["v"] != VERSION:
             raise GrantError(f"launch record: version {data['v']!r} is not known here, only {VERSION}")
         box = data["container"]
@@ -87,9 +90,7 @@ def record_from_json(text: str) -> LaunchRecord:
             node=str(data["node"]),
             cluster=str(data["cluster"]),
             started=float(data["started"]),
-            grant=None
-            if data["grant"] is None
-            else decode_grant(json.dumps(data["grant"], separators=(",", ":"), ensure_ascii=False)),
+            grant=None if data["grant"] is None else grant_from_dict(data["grant"]),
             gpus=tuple(int(number) for number in data["gpus"]),
             container=None
             if box is None

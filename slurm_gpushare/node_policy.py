@@ -1,20 +1,20 @@
 """What a node knows of the policy: /etc/gpushare/node.json, written by `gpushare policy compile`.
 
-Prolog, launcher, epilog and agent read it. Standard library only, and no dataclasses: the launcher imports this file
-for every task, and they cost it 10 ms.
+Prolog, launcher, epilog and agent read it. Standard library only, and neither dataclasses nor json: the launcher
+imports this file for every task, and each costs it 10 ms.
 """
 
-import json
 import os
-from typing import NamedTuple
 
+from slurm_gpushare import quickjson
 from slurm_gpushare.errors import BrokenInstallation
 from slurm_gpushare.paths import NODE_POLICY
+from slurm_gpushare.record import Record
 
 VERSION = 1
 
 
-class ContainerPolicy(NamedTuple):
+class ContainerPolicy(Record):
     """What containers may be. Paths are absolute prefixes, to be compared by component with real paths."""
 
     runtime: str  # auto | apptainer | singularity
@@ -23,7 +23,7 @@ class ContainerPolicy(NamedTuple):
     pid_namespace: bool
 
 
-class Dataset(NamedTuple):
+class Dataset(Record):
     """A folder that users name instead of its path."""
 
     path: str
@@ -31,7 +31,7 @@ class Dataset(NamedTuple):
     mode: str  # ro | rw
 
 
-class BackendPolicy(NamedTuple):
+class BackendPolicy(Record):
     """What a node must know of one backend; None is what does not apply or is not known."""
 
     gpu_memory: int | None = None  # bytes of each GPU
@@ -40,7 +40,7 @@ class BackendPolicy(NamedTuple):
     gres: str | None = None  # the count-only gres that carries a pool's slices
 
 
-class NodePolicy(NamedTuple):
+class NodePolicy(Record):
     """The policy as a node needs it."""
 
     slices_per_gpu: int
@@ -60,7 +60,7 @@ def node_policy_from_json(text: str, path: str = NODE_POLICY) -> NodePolicy:
         The text is not a compiled policy that this version reads.
     """
     try:
-        data = json.loads(text)
+        data = quickjson.loads(text)
         if data["v"] != VERSION:
             raise BrokenInstallation(
                 f"{path}: version {data['v']!r} is not known here, only {VERSION}: run `gpushare policy compile` again"

@@ -13,6 +13,8 @@ from slurm_gpushare.slurm.squeue import RunKey, running_extras
 
 _FRESH = 1.0  # seconds in which what sacct said is not asked again
 _AWAY = 5.0  # the same after a failure: whoever asks meanwhile is answered at once
+# What sacct takes as a time: it reads the first hours of 1970 as hours of today, and years of four digits.
+_EARLIEST, _LATEST = 86400.0, 2.0**33
 
 
 class Refresher:
@@ -46,7 +48,9 @@ class Refresher:
         if self._done is not None and now - self._done[0] < _FRESH and _covers(self._done[1], selection):
             return []
         jobs = [ref.job_id for ref in selection.jobs or ()]
-        start, end = selection.start - SLACK, selection.end + SLACK
+        start, end = max(selection.start - SLACK, _EARLIEST), min(selection.end + SLACK, _LATEST)
+        if not jobs and end <= start:
+            return []  # no job ran then, and what sacct would say to it is not a failure of Slurm's
         try:
             rows = self._fetch(start, end, jobs)
             known = {row.key: row for row in self._store.running()}

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import pwd
+import resource
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -144,6 +145,9 @@ class Service:
 
 def serve(host: str, port: int, database: str) -> None:
     """Serve until SIGTERM or SIGINT; raises StoreError when the store or the address cannot be used."""
+    # A client that opens connections and says nothing must not soon leave none for the agents.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     store = Store(database)
     app = Service(store).app()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 
-from sqlalchemy import Connection, and_, create_engine, event, exists, inspect, or_, select
+from sqlalchemy import Connection, and_, create_engine, event, exists, inspect, or_, select, tuple_
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
@@ -169,14 +169,14 @@ def _job_conditions(selection: Selection) -> object:
     if selection.users is not None:
         conditions.append(Job.user.in_(selection.users))
     if selection.jobs is not None:
+        # Lists, since a database takes only so many OR-ed terms.
+        whole = [ref.job_id for ref in selection.jobs if ref.task_id is None]
+        tasks = [(ref.job_id, ref.task_id) for ref in selection.jobs if ref.task_id is not None]
         conditions.append(
             or_(
-                *(
-                    or_(Job.job_id == ref.job_id, Job.array_job_id == ref.job_id)
-                    if ref.task_id is None
-                    else and_(Job.array_job_id == ref.job_id, Job.array_task_id == ref.task_id)
-                    for ref in selection.jobs
-                )
+                Job.job_id.in_(whole),
+                Job.array_job_id.in_(whole),
+                tuple_(Job.array_job_id, Job.array_task_id).in_(tasks),
             )
         )
     return and_(*conditions)

@@ -1,4 +1,4 @@
-"""Images: a SIF file or a sandbox folder that the policy allows.
+"""Images: a SIF file, a sandbox folder or a source such as docker://… that the policy allows.
 
 Standard library only and few imports: the launcher runs for every task.
 """
@@ -10,14 +10,16 @@ from slurm_gpushare.errors import RefusedError
 
 
 def resolve_image(path: str, prefixes: tuple[str, ...]) -> str:
-    """Return the real path of an image.
+    """Return the real path of an image, or a source (docker://…) as it is, which the runtime then fetches.
 
     Raises
     ------
     RefusedError
-        The text is no absolute path (also docker://…: nothing is fetched when a job starts), there is no such file or
-        folder, the user cannot read it, or it lies outside the policy's ``prefixes``.
+        The text is no absolute path, there is no such file or folder, the user cannot read it, or it lies outside the
+        policy's ``prefixes``.
     """
+    if "://" in path and _allowed_source(path, prefixes):
+        return path
     if not path.startswith("/"):
         raise RefusedError(f"--container-image: {path!r} is not an absolute path of a SIF file or sandbox folder")
     real = check_source(path, "--container-image")
@@ -29,3 +31,10 @@ def resolve_image(path: str, prefixes: tuple[str, ...]) -> str:
     if not (os.path.isdir(real) or os.path.isfile(real)):
         raise RefusedError(f"--container-image: {path!r} is neither a SIF file nor a sandbox folder")
     return real
+
+
+def _allowed_source(source: str, prefixes: tuple[str, ...]) -> bool:
+    """Tell whether ``source`` lies below one of the policy's sources, compared by component."""
+    if ".." in source.split("/") or not source.isprintable():
+        return False
+    return any("://" in prefix and (source + "/").startswith(prefix.rstrip("/") + "/") for prefix in prefixes)

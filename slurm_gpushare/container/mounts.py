@@ -4,23 +4,42 @@ Standard library only and few imports: the launcher runs for every task.
 """
 
 import os
-from collections import namedtuple
 
 from slurm_gpushare.errors import RefusedError
+from slurm_gpushare.record import Record
 
-Mount = namedtuple("Mount", "source destination readonly")
+
+class Mount(Record):
+    """A folder or file of the node, and where a container sees it; paths are absolute."""
+
+    source: str
+    destination: str
+    readonly: bool
 
 
 def within(path: str, prefixes: tuple[str, ...]) -> bool:
     """Tell whether the real path ``path`` is one of ``prefixes`` or lies below one, compared by component.
 
-    The prefixes are the site's own and may be symbolic links, so they are resolved first.
+    The prefixes are the site's own and may be symbolic links, so they are resolved first. In one with * or ? these
+    stand for text within a component; what is linked there is not resolved.
     """
     for prefix in prefixes:
+        if "*" in prefix or "?" in prefix:
+            if _fits(path.split("/"), prefix.split("/")):
+                return True
+            continue
         real = os.path.realpath(prefix)
         if path == real or path.startswith(real.rstrip("/") + "/"):
             return True
     return False
+
+
+def _fits(parts: list[str], patterns: list[str]) -> bool:
+    from fnmatch import fnmatchcase  # only sites with patterns pay for it
+
+    # [ has no meaning in the policy's patterns.
+    pairs = zip(parts, patterns, strict=False)
+    return len(parts) >= len(patterns) and all(fnmatchcase(part, text.replace("[", "[[]")) for part, text in pairs)
 
 
 def parse_mount(text: str) -> Mount:

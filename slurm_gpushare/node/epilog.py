@@ -15,6 +15,7 @@ from slurm_gpushare.errors import GpushareError
 from slurm_gpushare.launch import LaunchRecord, read_record
 from slurm_gpushare.node.folder import remove_job_folder
 from slurm_gpushare.node.job import Job, read_job
+from slurm_gpushare.node.log import reason, tell
 from slurm_gpushare.node.processes import kill_left
 from slurm_gpushare.node.user import clean_environment, run_as
 from slurm_gpushare.node_policy import read_node_policy
@@ -65,7 +66,8 @@ def release(job: Job, record: LaunchRecord | None, run_dir: str, node_policy: st
 
     well, output = run_as(job.uid, job.gid, action, RELEASE_TIMEOUT)
     if not well:
-        print(f"gpushare: epilog: job {job.job_id}: {output.strip()}", file=sys.stderr)
+        why = output.strip() or "the release was killed"
+        tell(f"epilog: job {job.job_id}: not all that it held of {', '.join(names)} was released: {why}")
 
 
 def epilog(environment: dict[str, str], run_dir: str = paths.RUN_DIR, node_policy: str = paths.NODE_POLICY) -> None:
@@ -78,16 +80,16 @@ def epilog(environment: dict[str, str], run_dir: str = paths.RUN_DIR, node_polic
         record = None  # no prolog ran here, or an epilog was killed half-way
     except GpushareError as error:
         record = None
-        print(f"gpushare: epilog: job {job.job_id}: {error}", file=sys.stderr)
+        tell(f"epilog: job {job.job_id}: {error}")
     tell_agent(job.job_id, paths.agent_socket(job.node, run_dir))
     if not kill_left(job, paths.work_dir(job.node, job.job_id, run_dir)):
-        print(f"gpushare: epilog: job {job.job_id}: processes are left that do not die", file=sys.stderr)
+        tell(f"epilog: job {job.job_id}: processes are left that do not die")
     try:
         release(job, record, run_dir, node_policy)
     finally:
         left = remove_job_folder(run_dir, job.node, job.job_id, job.uid, job.gid)
         if left is not None:
-            print(f"gpushare: epilog: {left}", file=sys.stderr)
+            tell(f"epilog: {left}")
 
 
 def main() -> int:
@@ -96,7 +98,7 @@ def main() -> int:
         epilog(dict(os.environ))
         return 0
     except (GpushareError, OSError) as error:
-        print(f"gpushare: epilog: {error}", file=sys.stderr)
+        tell(f"epilog: {reason(error)}")
         return 1
 
 

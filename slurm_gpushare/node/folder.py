@@ -21,20 +21,23 @@ def open_job_folder(run_dir: str, node: str, job_id: int, create: bool = False) 
 
     Raises OSError: there is none and it is not to be created, or something else stands in its place.
     """
-    base, name = os.path.split(run_dir)
-    descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path, name = os.path.split(run_dir)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for part in (name, node, "jobs", str(int(job_id))):
+        path = os.path.join(path, part)
         try:
             if create:
                 _make(descriptor, part, 0o755)
             deeper = os.open(part, FOLDER, dir_fd=descriptor)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None  # else it would name the last part alone
         finally:
             os.close(descriptor)
         descriptor = deeper
         status = os.fstat(descriptor)
         if status.st_uid != 0 or status.st_mode & 0o022:
             os.close(descriptor)
-            raise PermissionError(errno.EPERM, f"{part} in {run_dir} is not root's alone")
+            raise PermissionError(errno.EPERM, "is not root's alone", path)
         if create and stat.S_IMODE(status.st_mode) != 0o755:
             os.fchmod(descriptor, 0o755)  # the umask of slurmd is the site's
     return descriptor

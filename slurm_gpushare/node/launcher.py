@@ -5,11 +5,9 @@ it decides nothing that the user could not do without it; what the policy allows
 shell, and few imports: it runs for every task.
 """
 
+import _signal as signal  # the module signal costs every task 6 ms for the names of its numbers
 import os
-import signal
 import sys
-from collections import namedtuple
-from collections.abc import Callable
 
 from slurm_gpushare import backends, paths
 from slurm_gpushare.errors import (
@@ -21,12 +19,12 @@ from slurm_gpushare.errors import (
     GpushareError,
     RefusedError,
 )
+from slurm_gpushare.grant import Grant
 from slurm_gpushare.launch import ContainerRequest, LaunchRecord, read_record
-from slurm_gpushare.node_policy import NodePolicy, read_node_policy
+from slurm_gpushare.node_policy import BackendPolicy, NodePolicy, read_node_policy
+from slurm_gpushare.record import Record
 
 OPTIONS = ("record", "step", "container-image", "container-mounts", "dataset", "container-scope")
-
-Policy = Callable[[], NodePolicy]
 
 OUTSIDE = ("batch", "interactive")  # the steps that --container-scope=tasks leaves on the host
 
@@ -91,11 +89,22 @@ def find_program(name: str, path: str | None) -> str:
     return name
 
 
-Task = namedtuple("Task", "step command work grant backend settings nv")
+class Task(Record):
+    """What is to be run, and by which backend."""
+
+    step: str
+    command: list[str]
+    work: str
+    grant: Grant | None
+    backend: object  # a module of slurm_gpushare.backends
+    settings: BackendPolicy | None
+    nv: bool  # the container needs the node's NVIDIA driver
 
 
-def task_of(record: LaunchRecord | None, step: str, command: list[str], work: str, policy: Policy) -> Task:
+def task_of(record: LaunchRecord | None, step: str, command: list[str], work: str, policy) -> Task:
     """Return what is to be run, with the backend of its grant; the whole GPUs' where there is none.
+
+    ``policy`` is called for the NodePolicy where it is needed.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from slurm_gpushare.grant import Grant, decode_grant, looks_like_grant
 from slurm_gpushare.launch import ContainerRequest, LaunchRecord, record_to_json
 from slurm_gpushare.node.folder import make_work, open_job_folder, remove_job_folder, write_file
 from slurm_gpushare.node.job import Job, read_job
+from slurm_gpushare.node.log import reason, tell
 from slurm_gpushare.node_policy import NodePolicy, read_node_policy
 
 OPTION = "SPANK__SLURM_SPANK_OPTION_gpushare_"
@@ -118,10 +119,10 @@ def main() -> int:
     try:
         left = prolog(dict(os.environ), time.time())
         if left is not None:
-            print(f"gpushare: prolog: {left}", file=sys.stderr)
+            tell(f"prolog: {left}")
         return 0
     except (GpushareError, OSError) as error:
-        print(f"gpushare: prolog: {error}", file=sys.stderr)
+        tell(f"prolog: {reason(error)}")
         return 1
 
 

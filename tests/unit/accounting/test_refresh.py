@@ -123,3 +123,13 @@ def test_a_run_that_ended_unseen_before_the_period_is_asked_for_by_its_number(
     assert slurm.asked[-1][2] == (7,)
     assert store.running() == []
     assert store.jobs(Selection(T + 5000, T + 6000)) == []
+
+
+def test_sacct_is_asked_for_no_time_that_it_cannot_read(refresher: Refresher, slurm: Slurm) -> None:
+    # It would fail, and for some seconds every other user would be told that Slurm is away.
+    for start, end in ((0, 1), (2**39, 2**40)):
+        assert refresher.refresh(Selection(start, end)) == []
+    assert slurm.asked == []
+    refresher.refresh(Selection(0, 2**40))
+    [(start, end, _)] = slurm.asked
+    assert start == 86400 and end == 2**33

@@ -76,6 +76,15 @@ def test_a_selection_is_by_time_user_and_job(store: Store) -> None:
     assert store.jobs_with_usage(T + 320, T + 550) == {("lab", 2), ("lab", 3), ("lab", 4)}
 
 
+def test_as_many_jobs_as_a_request_can_name_are_found(store: Store) -> None:
+    store.add_jobs(month.RUNS)
+    many = ",".join(f"{number},{number}_6" for number in range(1, 2000))
+    assert [row.job_id for row in store.jobs(Selection(T, T + 2000, jobs=parse_jobs(many)))] == [
+        row.job_id for row in store.jobs(Selection(T, T + 2000))
+    ]
+    store.usage(Selection(T, T + 2000, jobs=parse_jobs(many)))
+
+
 def test_all_records_of_a_run_come_with_it_also_those_from_before_the_period(store: Store) -> None:
     store.add_jobs([run(1, 0, 1000)])
     store.add_usage([used(1, 0, 200, 0.1)])

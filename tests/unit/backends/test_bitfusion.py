@@ -196,7 +196,7 @@ def test_of_tasks_that_start_at_once_one_makes_the_allocation(client, work):
         (
             "[WARN] x\nError: none of the servers responded correctly to client id claim requests.\n",
             69,
-            "cannot be reached",
+            r"cannot be reached: Error: none .* requests\. \(\[WARN\] x\)",
         ),
         ("Error: no GPUs in time\n", 75, "gave no GPUs"),
         ("", 75, "status 1"),

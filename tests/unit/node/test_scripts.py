@@ -88,7 +88,7 @@ def test_the_plugin_is_required_and_finds_the_launcher():
 
 def test_the_launchers_first_line_is_the_installed_python():
     lines = (ETC / "libexec/gpushare-launch").read_text().splitlines()
-    assert lines[0] == f"#!{paths.PYTHON} -I"
+    assert lines[0] == f"#!{paths.PYTHON} -IS"
     assert Path(SHIELD).parent == Path(paths.LAUNCHER).parent
 
 

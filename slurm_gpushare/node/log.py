@@ -1,0 +1,25 @@
+"""What prolog and epilog have to say to the administrator.
+
+slurmd logs the output of a script that failed and drops that of one that did not, so a line goes to syslog too.
+Standard library only.
+"""
+
+import sys
+import syslog
+
+LONGEST = 1000  # characters
+
+
+def tell(line: str) -> None:
+    """Write ``line`` to stderr and, where one listens, to syslog: one line, whose words may be a user's."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(line.split()))[:LONGEST]
+    print(f"gpushare: {line}", file=sys.stderr)
+    syslog.openlog("gpushare", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_WARNING, line)
+
+
+def reason(error: Exception) -> str:
+    """Return the words of ``error`` without the system's number for them."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
