@@ -48,6 +48,7 @@ demo: setup ## the main job in a one-machine Slurm lab, then the accounting repo
 .PHONY: test
 test: setup ## all tests
 	@$(VENV)/bin/gpushare lab build
+	@$(VENV)/bin/gpushare lab build --slurm 26.05
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
@@ -61,7 +62,7 @@ plugin: ## compile the SPANK plugin for the Slurm whose headers are installed
 
 .PHONY: install
 install: ## install on a Slurm host (as root): plugin, Lua, prolog, epilog, policy, command
-	install -d $(DESTDIR)$(PREFIX)/libexec/shield $(DESTDIR)$(PREFIX)/share/gpushare $(DESTDIR)$(SLURM_CONFIG_DIR) $(DESTDIR)$(SYSCONFDIR)/gpushare
+	install -d $(DESTDIR)$(PREFIX)/libexec/shield $(DESTDIR)$(PREFIX)/share/gpushare $(DESTDIR)$(SLURM_CONFIG_DIR)/gpushare $(DESTDIR)$(SYSCONFDIR)/gpushare
 	test -x $(DESTDIR)$(PREFIX)/bin/python3 || $(PYTHON) -m venv $(DESTDIR)$(PREFIX)
 	$(DESTDIR)$(PREFIX)/bin/python3 -c 'import setuptools' 2>/dev/null || $(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet setuptools
 	$(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-build-isolation .
@@ -69,7 +70,8 @@ install: ## install on a Slurm host (as root): plugin, Lua, prolog, epilog, poli
 	install -m 0755 etc/libexec/gpushare-launch $(DESTDIR)$(PREFIX)/libexec/gpushare-launch
 	install -m 0755 etc/libexec/shield/squashfuse_ll $(DESTDIR)$(PREFIX)/libexec/shield/squashfuse_ll
 	cp -R etc job_scripts $(DESTDIR)$(PREFIX)/share/gpushare/
-	install -m 0644 etc/slurm/gpushare.lua etc/slurm/job_submit.lua $(DESTDIR)$(SLURM_CONFIG_DIR)/
+	install -m 0644 etc/slurm/gpushare.lua etc/slurm/job_submit.lua etc/slurm/cli_filter.lua $(DESTDIR)$(SLURM_CONFIG_DIR)/
+	install -m 0644 etc/slurm/gpushare/*.lua $(DESTDIR)$(SLURM_CONFIG_DIR)/gpushare/
 	install -m 0755 etc/slurm/prolog etc/slurm/epilog $(DESTDIR)$(SLURM_CONFIG_DIR)/
 	install -m 0644 etc/slurm/plugstack.conf $(DESTDIR)$(SLURM_CONFIG_DIR)/plugstack.conf
 	test -e $(DESTDIR)$(SYSCONFDIR)/gpushare/gpushare.yaml || install -m 0644 etc/gpushare.yaml $(DESTDIR)$(SYSCONFDIR)/gpushare/gpushare.yaml

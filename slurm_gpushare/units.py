@@ -10,6 +10,7 @@ MIB = 1024**2
 # Slurm's suffixes are powers of 1024 (slurm.conf, sbatch --mem), and so are nvidia-smi's MiB.
 _MEMORY_UNITS = {"k": 1024, "m": MIB, "g": 1024**3, "t": 1024**4}
 _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGTkmgt])(iB)?")
+_SLURM_MEMORY = re.compile(r"([0-9]{1,12})([KMGTkmgt])?[Bb]?")
 _NODES = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
 
@@ -28,6 +29,20 @@ def parse_memory(text: str) -> int:
     if amount < 1 or amount != int(amount):
         raise ValueError(f"{text!r} is not a whole number of bytes above 0: write it in MiB, such as 16280 MiB")
     return int(amount)
+
+
+def parse_slurm_memory(text: str) -> int:
+    """Return the MiB that sbatch's ``--mem`` names: ``500`` (MiB), ``500M``, ``2G``, ``1T``.
+
+    Raises
+    ------
+    ValueError
+        The text is not such an amount.
+    """
+    match = _SLURM_MEMORY.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not an amount of memory: write it as sbatch does, such as 500M or 2G")
+    return -(-int(match[1]) * _MEMORY_UNITS[(match[2] or "m").lower()] // MIB)
 
 
 def format_memory(size: int) -> str:

@@ -2,6 +2,7 @@
 #define GPUSHARE_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <slurm/slurm.h>
@@ -28,6 +29,9 @@ enum gpushare_option {
 	OPTION_MOUNTS,
 	OPTION_DATASET,
 	OPTION_SCOPE,
+	OPTION_GPU_SHARE,
+	OPTION_GPU_MEM,
+	OPTION_GPU_BACKEND,
 	OPTION_COUNT,
 };
 
@@ -36,6 +40,7 @@ int gpushare_config_parse(struct gpushare_config *config, int argc, char **argv,
 
 /* options.c */
 const char *gpushare_option_name(enum gpushare_option option);
+bool gpushare_option_is_for_task(enum gpushare_option option);
 int gpushare_option_check(enum gpushare_option option, const char *value, char *why, size_t size);
 int gpushare_options_register(spank_t spank, spank_opt_cb_f callback);
 

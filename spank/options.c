@@ -1,4 +1,5 @@
 /* The options that the plugin adds to srun, sbatch, salloc and scrontab, and what their values may be. */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,29 +80,116 @@ static int check_scope(const char *value, char *why, size_t size)
 	return -1;
 }
 
+#define NUMBER_MAX 32 /* bytes of a share, an amount of memory or a backend's name */
+
+/*
+ * Read decimal digits with at most one point into value and return what follows them; NULL where there is no digit.
+ * strtod() would take a locale's comma, signs, exponents, hexadecimal digits, inf and nan.
+ */
+static const char *read_decimal(const char *text, double *value)
+{
+	double scale = 1;
+	int digits = 0;
+
+	*value = 0;
+	for (; isdigit((unsigned char)*text); text++, digits++)
+		*value = *value * 10 + (*text - '0');
+	if (*text == '.') {
+		for (text++; isdigit((unsigned char)*text); text++, digits++)
+			*value += (*text - '0') / (scale *= 10);
+	}
+	return digits > 0 ? text : NULL;
+}
+
+static int check_share(const char *value, char *why, size_t size)
+{
+	double share, whole = 1;
+	const char *rest = strlen(value) > NUMBER_MAX ? NULL : read_decimal(value, &share);
+
+	if (rest != NULL && strcmp(rest, "%") == 0) {
+		whole = 100;
+		rest++;
+	} else if (rest != NULL && *rest == '/' && memchr(value, '.', (size_t)(rest - value)) == NULL) {
+		const char *below = rest + 1;
+
+		rest = strchr(below, '.') == NULL ? read_decimal(below, &whole) : NULL;
+	}
+	if (rest == NULL || *rest != '\0' || whole == 0) {
+		snprintf(why, size, "'%.200s' is not a share of a GPU: write it as 0.25, 25%% or 1/4", value);
+		return -1;
+	}
+	if (share == 0) {
+		snprintf(why, size, "'%.200s' asks for nothing: write a share above 0, such as 0.25", value);
+		return -1;
+	}
+	if (share > whole) {
+		snprintf(why, size, "'%.200s' is more than one GPU: write a share up to 1, or --gres=gpu:N for N GPUs",
+			 value);
+		return -1;
+	}
+	return 0;
+}
+
+static int check_memory(const char *value, char *why, size_t size)
+{
+	double amount;
+	const char *unit = strlen(value) > NUMBER_MAX ? NULL : read_decimal(value, &amount);
+
+	if (unit == NULL || !isdigit((unsigned char)value[0]) || *unit == '\0' || strchr("KMGTkmgt", *unit) == NULL ||
+	    (strcmp(unit + 1, "") != 0 && strcmp(unit + 1, "iB") != 0)) {
+		snprintf(why, size, "'%.200s' is not an amount of memory: write it with its unit, as 8G or 500M", value);
+		return -1;
+	}
+	if (amount == 0) {
+		snprintf(why, size, "'%.200s' asks for nothing: write an amount above 0, such as 8G", value);
+		return -1;
+	}
+	return 0;
+}
+
+static int check_backend(const char *value, char *why, size_t size)
+{
+	size_t length = strlen(value);
+
+	for (const char *c = value; *c != '\0'; c++) {
+		if (!isalnum((unsigned char)*c) && *c != '_' && *c != '-')
+			length = 0;
+	}
+	if (length == 0 || length > NUMBER_MAX) {
+		snprintf(why, size, "'%.200s' is not the name of a backend: write one that the site has, such as shard",
+			 value);
+		return -1;
+	}
+	return 0;
+}
+
 static const struct {
 	char *name;
 	char *arginfo;
 	char *usage;
 	check_f check;
+	bool for_task; /* whether the launcher is told */
 } options[OPTION_COUNT] = {
 	[OPTION_IMAGE] = {
 		.name = "container-image",
 		.arginfo = "PATH",
 		.usage = "[gpushare] run in this image: the absolute path of an image file or folder",
 		.check = check_image,
+		.for_task = true,
 	},
 	[OPTION_MOUNTS] = {
 		.name = "container-mounts",
 		.arginfo = "SRC:DST[:ro][,...]",
 		.usage = "[gpushare] folders to show inside the container, each as SRC:DST or SRC:DST:ro",
 		.check = check_mounts,
+		.for_task = true,
 	},
 	[OPTION_DATASET] = {
 		.name = "dataset",
 		.arginfo = "NAME[,...]",
 		.usage = "[gpushare] datasets to show inside the container, by the names that the site gave them",
 		.check = check_dataset,
+		.for_task = true,
 	},
 	[OPTION_SCOPE] = {
 		.name = "container-scope",
@@ -109,12 +197,38 @@ static const struct {
 		.usage = "[gpushare] job (default): all runs in the container; tasks: the batch script stays outside, "
 			 "what srun starts runs in it",
 		.check = check_scope,
+		.for_task = true,
+	},
+	/* These say what the job is given, which is settled before it starts: steps and tasks have nothing to do with them. */
+	[OPTION_GPU_SHARE] = {
+		.name = "gpu-share",
+		.arginfo = "F",
+		.usage = "[gpushare] share of one GPU on each node of the job: 0.25, 25% or 1/4",
+		.check = check_share,
+	},
+	[OPTION_GPU_MEM] = {
+		.name = "gpu-mem",
+		.arginfo = "SIZE",
+		.usage = "[gpushare] memory of a GPU, such as 8G: alone it says how large the share is, beside a share it is a "
+			 "limit within it",
+		.check = check_memory,
+	},
+	[OPTION_GPU_BACKEND] = {
+		.name = "gpu-backend",
+		.arginfo = "NAME",
+		.usage = "[gpushare] what gives the share, where the site leaves the choice",
+		.check = check_backend,
 	},
 };
 
 const char *gpushare_option_name(enum gpushare_option option)
 {
 	return options[option].name;
+}
+
+bool gpushare_option_is_for_task(enum gpushare_option option)
+{
+	return options[option].for_task;
 }
 
 /* Return 0 when value may stand for the option; otherwise -1 and, in why, the option, the value and what to write. */

@@ -142,7 +142,7 @@ int gpushare_remote_task_init(spank_t spank, int argc, char **argv)
 		refuse("run_dir in plugstack.conf is too long");
 
 	for (int i = 0; i < OPTION_COUNT; i++) {
-		if (given[i] == NULL)
+		if (given[i] == NULL || !gpushare_option_is_for_task((enum gpushare_option)i))
 			continue;
 		if (gpushare_option_check((enum gpushare_option)i, given[i], why, sizeof(why)) != 0)
 			refuse("%s", why);

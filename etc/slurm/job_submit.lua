@@ -4,7 +4,7 @@
 -- Slurm reads this file again when its time stamp changes; `gpushare policy compile` sees to that. The policy and the
 -- decision are loaded here, once, never for each job.
 
--- slurmctld loads this file by its full path, and its two companions lie beside it.
+-- slurmctld loads this file by its full path, and its companions lie beside it.
 local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "/etc/slurm/"
 
 local function load_table(name)
@@ -50,33 +50,31 @@ local function without_policy(job_desc)
   return refuse("the GPU policy could not be loaded, no GPU or container can be given: tell the administrator", broken)
 end
 
--- Variables by which sbatch repeats the request to the srun inside the job, which would then ask for GPUs once more.
-local REPEATED = {
-  "SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK", "SLURM_GPUS_PER_SOCKET", "SLURM_TRES_PER_TASK",
-}
+-- The srun inside must not ask for GPUs once more.
+local function mend_environment(job_desc)
+  for _, name in ipairs(gpushare.REPEATED) do
+    if job_desc.environment[name] then job_desc.environment[name] = "" end
+  end
+end
+
+local function apply(job_desc, decision)
+  if decision.outcome == "refused" then return refuse(decision.message) end
+  for field, value in pairs(decision.set) do job_desc[field] = value end
+  if decision.set.gres and job_desc.script then mend_environment(job_desc) end
+  if decision.message then slurm.log_user("%s", "gpushare: " .. decision.message) end
+  return slurm.SUCCESS
+end
 
 local function submit(job_desc, part_list)
   if broken then return without_policy(job_desc) end
-  local decision = gpushare.decide(policy, gpushare.read_request(job_desc, part_list))
-  if decision.outcome == "refused" then
-    return refuse(decision.message)
-  end
-  for field, value in pairs(decision.set) do job_desc[field] = value end
-  if decision.outcome == "granted" and job_desc.script then
-    for _, name in ipairs(REPEATED) do
-      if job_desc.environment[name] then job_desc.environment[name] = "" end
-    end
-  end
-  if decision.message then slurm.log_user("%s", "gpushare: " .. decision.message) end
-  return slurm.SUCCESS
+  return apply(job_desc, gpushare.decide(policy, gpushare.read_request(job_desc, part_list)))
 end
 
 local function modify(job_desc, job_rec, submit_uid)
   if submit_uid == 0 then return slurm.SUCCESS end  -- root may mend a job
   if broken then return without_policy(job_desc) end
-  local record = { extra = job_rec.extra, partition = job_rec.partition }
-  local message = gpushare.decide_change(policy, gpushare.read_request(job_desc), record)
-  return message and refuse(message) or slurm.SUCCESS
+  local change = gpushare.read_request(job_desc)
+  return apply(job_desc, gpushare.decide_change(policy, change, gpushare.read_record(job_rec, submit_uid)))
 end
 
 -- Run one of the two; whatever goes wrong refuses.

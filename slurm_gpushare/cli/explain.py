@@ -2,16 +2,18 @@
 
 import json
 import os
-import shutil
-import subprocess
+import pwd
 
 import click
 
 from slurm_gpushare.errors import EXIT_FAILED, RequestError
 from slurm_gpushare.paths import POLICY_YAML
+from slurm_gpushare.slurm.command import SlurmError, run_slurm
 
 # SPANK options of the plugin, which travel under these names.
-SPANK_OPTIONS = ("container_image", "container_mounts", "dataset", "container_scope")
+SPANK_OPTIONS = (
+    "gpu_share", "gpu_mem", "gpu_backend", "container_image", "container_mounts", "dataset", "container_scope",
+)  # fmt: skip
 
 
 @click.command()
@@ -20,19 +22,28 @@ SPANK_OPTIONS = ("container_image", "container_mounts", "dataset", "container_sc
 @click.option("--gpus-per-node")
 @click.option("--gpus-per-task")
 @click.option("--gpus-per-socket")
+@click.option("--tres-per-task", help="Such as gres/gpu:0.25.")
+@click.option("--gpu-share", help="Such as 0.25.")
+@click.option("--gpu-mem", help="Such as 8G; with a share: a limit within it.")
+@click.option("--gpu-backend")
 @click.option("--cpus-per-gpu")
 @click.option("--mem-per-gpu")
 @click.option("--ntasks-per-gpu", type=int)
 @click.option("-p", "--partition", help="Default: the cluster's, where Slurm's commands are installed.")
 @click.option("-N", "--nodes")
-@click.option("-n", "--ntasks", type=int, help="Changes nothing for GPUs.")
+@click.option("-n", "--ntasks", type=int)
+@click.option("--ntasks-per-node", type=int)
+@click.option("-c", "--cpus-per-task", type=int)
+@click.option("--mem")
 @click.option("-L", "--licenses")
 @click.option("--extra")
 @click.option("--container-image")
 @click.option("--container-mounts")
 @click.option("--dataset")
 @click.option("--container-scope")
-@click.option("--user", help="Whose job it is; this policy treats all alike.")
+@click.option("--user", help="Whose job it is. Default: yours.")
+@click.option("-A", "--account", help="Default: the user's, where Slurm's commands are installed.")
+@click.option("-q", "--qos", help="Default: that of the user's association, likewise.")
 @click.option("--policy", "policy_file", help=f"Default: {POLICY_YAML}, or the one that came with slurm-gpushare.")
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
@@ -41,7 +52,8 @@ def explain(
     policy_file: str | None,
     output_format: str,
     user: str | None,
-    ntasks: int | None,
+    account: str | None,
+    qos: str | None,
     **words: object,
 ) -> None:
     """Say what a request in sbatch's own words would become, and by which rule. Exits with 1 when it is refused."""
@@ -55,12 +67,15 @@ def explain(
         policy_file = POLICY_YAML if os.path.exists(POLICY_YAML) else os.path.join(shipped_etc(), "gpushare.yaml")
     gpushare = Gpushare(to_lua(load_policy(policy_file).policy))
     options = {name: text for name in SPANK_OPTIONS if (text := words.pop(name)) is not None}
-    request = Request(**words, options=options)
+    user = user or pwd.getpwuid(os.getuid()).pw_name
+    account = account or default_account(user)
+    qos = qos or default_qos(user, account)
+    request = Request(**words, user=user, account=account, qos=qos, options=options)
     default = cluster_default_partition() if request.partition is None else None
     try:
         decision = gpushare.decide(request, default)
     except ValueError as error:
-        raise RequestError(f"-N: {error}") from None
+        raise RequestError(str(error)) from None
 
     grant = None if decision.grant is None else grant_to_dict(decision.grant)
     if output_format == "json":
@@ -76,13 +91,25 @@ def explain(
 
 def cluster_default_partition() -> str | None:
     """Return the cluster's default partition as sinfo marks it, None where Slurm's commands or slurmctld are away."""
-    sinfo = shutil.which("sinfo")
-    if sinfo is None:
+    return next((name[:-1] for name in _ask("sinfo", "--noheader", "--format=%P") if name.endswith("*")), None)
+
+
+def default_account(user: str) -> str | None:
+    """Return the user's default account, None where the accounting database does not say."""
+    return next(iter(_ask("sacctmgr", "-nP", "show", "user", f"name={user}", "format=defaultaccount")), None)
+
+
+def default_qos(user: str, account: str | None) -> str | None:
+    """Return the default QOS of the user's association, None where there is none."""
+    if account is None:
         return None
+    place = [f"user={user}", f"account={account}", "format=defaultqos"]
+    return next(iter(_ask("sacctmgr", "-nP", "show", "assoc", *place)), None)
+
+
+def _ask(*argv: str) -> list[str]:
+    """Return the words that a command of Slurm's prints, none where it is away or fails."""
     try:
-        done = subprocess.run(
-            [sinfo, "--noheader", "--format=%P"], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return next((name[:-1] for name in done.stdout.split() if name.endswith("*")), None)
+        return run_slurm(list(argv), timeout=10).split()
+    except SlurmError:
+        return []

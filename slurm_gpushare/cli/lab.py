@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from slurm_gpushare.errors import LabError
+from slurm_gpushare.lab.params import SLURM_VERSIONS
 
 
 @contextlib.contextmanager
@@ -23,6 +24,13 @@ def _one_line() -> Iterator[None]:
 
 
 NAME = click.option("--name", default="lab", show_default=True, help="Which lab.")
+SLURM = click.option(
+    "--slurm",
+    type=click.Choice(SLURM_VERSIONS),
+    default=SLURM_VERSIONS[0],
+    show_default=True,
+    help="Which version of Slurm.",
+)
 
 
 @click.group(help="A whole Slurm cluster in a folder of this machine: real daemons, stand-in GPUs.")
@@ -32,6 +40,7 @@ def lab() -> None:
 
 @lab.command(help="Bring a lab up; builds its root file system when there is none for this recipe.")
 @NAME
+@SLURM
 @click.option("--nodes", default=2, show_default=True, help="Nodes with GPUs of their own.")
 @click.option("--gpus", default=2, show_default=True, help="GPUs in each of them.")
 @click.option("--pool-gpus", default=1, show_default=True, help="GPUs of the remote pool.")
@@ -44,15 +53,13 @@ def lab() -> None:
 )
 @click.option("--bare", is_flag=True, help="Plain Slurm, without this project.")
 @click.option("--samples", is_flag=True, help="With the data set and the image of the example jobs.")
-def up(name: str, nodes: int, gpus: int, pool_gpus: int, pool_on_disconnect: str, bare: bool, samples: bool) -> None:
+def up(name: str, samples: bool, **settings: object) -> None:
     from slurm_gpushare.lab import cluster
     from slurm_gpushare.lab.params import LabParams
     from slurm_gpushare.lab.progress import Progress
 
     with _one_line():
-        params = LabParams(
-            name=name, nodes=nodes, gpus=gpus, pool_gpus=pool_gpus, pool_on_disconnect=pool_on_disconnect, bare=bare
-        )
+        params = LabParams(name=name, **settings)
         progress = Progress(click.echo)
         started = cluster.up(params, progress)
         if samples:
@@ -72,13 +79,14 @@ def down(name: str) -> None:
 
 
 @lab.command(help="Build what the cache lacks: the labs' root file system and the base image of the example jobs.")
-def build() -> None:
+@SLURM
+def build(slurm: str) -> None:
     from slurm_gpushare.lab import cluster, host, rootfs
     from slurm_gpushare.lab.progress import Progress
 
     with _one_line():
         progress = Progress(click.echo)
-        click.echo(cluster.build(progress))
+        click.echo(cluster.build(progress, slurm))
         click.echo(rootfs.ensure_image(host.cache_dir(), progress))
 
 

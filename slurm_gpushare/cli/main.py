@@ -17,6 +17,7 @@ COMMANDS = {
     "policy": ("slurm_gpushare.cli.policy:policy", "Check, show and compile the policy."),
     "report": ("slurm_gpushare.cli.report:report", "What jobs reserved and what they used."),
     "serve": ("slurm_gpushare.cli.serve:serve", "Keep the store of usage records and answer reports."),
+    "why": ("slurm_gpushare.cli.why:why", "Say why a job waits, and what would start sooner."),
 }
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it

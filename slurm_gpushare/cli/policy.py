@@ -1,4 +1,4 @@
-"""`gpushare policy check|show|compile`."""
+"""`gpushare policy check|show|compile|reference`."""
 
 import click
 
@@ -17,10 +17,13 @@ def policy() -> None:
 @click.argument("file", default=POLICY_YAML)
 def check(file: str) -> None:
     """Try FILE: one line for each error, with its line, key, value and remedy."""
+    from slurm_gpushare.policy.compile import to_lua
     from slurm_gpushare.policy.load import load_policy
 
-    loaded = load_policy(file)
-    click.echo(f"{file}: valid: {len(loaded.policy.partitions)} partitions, {len(loaded.policy.datasets)} datasets")
+    policy = load_policy(file).policy
+    to_lua(policy)  # groups exist
+    counts = f"{len(policy.partitions)} partitions, {len(policy.rules)} rules, {len(policy.datasets)} datasets"
+    click.echo(f"{file}: valid: {counts}")
 
 
 @policy.command()
@@ -45,3 +48,11 @@ def compile_command(file: str, slurm_dir: str, node_file: str) -> None:
 
     for path in compile_policy(load_policy(file).policy, slurm_dir, node_file):
         click.echo(f"wrote {path}")
+
+
+@policy.command()
+def reference() -> None:
+    """Print the reference page of all settings, docs/policy.md."""
+    from slurm_gpushare.policy.reference import reference as page
+
+    click.echo(page(), nl=False)

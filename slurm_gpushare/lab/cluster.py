@@ -53,7 +53,7 @@ def up(params: LabParams, progress: Progress) -> bool:
                 f"lab {params.name} is up with other settings: run `gpushare lab down --name {params.name}` first"
             )
         _remove(folder)
-        base = build(progress)
+        base = build(progress, params.slurm)
         tree = source.source_root()
         started = time.monotonic()
         _prepare(folder, params, base, tree)
@@ -69,10 +69,13 @@ def up(params: LabParams, progress: Progress) -> bool:
     return True
 
 
-def build(progress: Progress) -> Path:
-    """Build the lab's root file system if the cache has none for this recipe; returns where it is. Raises LabError."""
+def build(progress: Progress, slurm: str) -> Path:
+    """Build the root file system of labs with that Slurm if the cache has none for its recipe.
+
+    Returns where it is. Raises LabError.
+    """
     host.require_host()
-    return rootfs.ensure(host.cache_dir(), read_recipe(source.source_root()), progress)
+    return rootfs.ensure(host.cache_dir(), read_recipe(source.source_root(), slurm), progress)
 
 
 def names() -> list[str]:

@@ -9,6 +9,7 @@ from slurm_gpushare.errors import LabError
 ADDRESS = "10.77.0.1"  # every daemon of Slurm; the network is the lab's own
 POOL_ADDRESS = "10.77.0.10"  # the server of the GPU pool
 CONTROLLER = "login"  # host name of the view that has slurmctld and the users' shells
+SLURM_VERSIONS = ("24.11", "26.05")
 SHARDS_PER_GPU = 100
 SLICES_PER_GPU = 100
 
@@ -32,6 +33,7 @@ class LabParams:
     pool_gpus: int = 1
     pool_on_disconnect: str = "free"  # what the pool's server does with the allocation of a client that vanished
     bare: bool = False  # plain Slurm, without this project and its stand-ins
+    slurm: str = SLURM_VERSIONS[0]
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", self.name):
@@ -45,6 +47,8 @@ class LabParams:
                 raise LabError(f"{what} {value}: write a number from {low} to {high}")
         if self.pool_on_disconnect not in ("free", "hold"):
             raise LabError(f"pool-on-disconnect {self.pool_on_disconnect!r}: write free or hold")
+        if self.slurm not in SLURM_VERSIONS:
+            raise LabError(f"slurm {self.slurm!r}: write {' or '.join(SLURM_VERSIONS)}")
 
     @property
     def gpu_nodes(self) -> list[str]:

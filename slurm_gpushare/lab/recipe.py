@@ -6,8 +6,8 @@ import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-SUITE = "trixie"
-# Apptainer is in no release of Debian: this one package comes from unstable.
+SUITE = "trixie"  # has Slurm 24.11
+# Has Slurm 26.05, and the only Apptainer: that is in no release of Debian.
 UNSTABLE = "sid"
 
 PACKAGES = (
@@ -105,10 +105,13 @@ def python_requirements(pyproject: str) -> tuple[str, ...]:
     return tuple(sorted({*data["project"]["dependencies"], *data["build-system"]["requires"]}))
 
 
-def read_recipe(source: Path) -> Recipe:
-    """Return the recipe of the lab itself for the source tree at ``source``."""
+def read_recipe(source: Path, slurm: str = "24.11") -> Recipe:
+    """Return the recipe of the lab itself for the source tree at ``source``, with that Slurm of SLURM_VERSIONS."""
     requirements = python_requirements((source / "pyproject.toml").read_text())
-    return Recipe("root file system", "apt", SUITE, UNSTABLE, PACKAGES, PREFERENCES, SETUP, requirements)
+    if slurm == "24.11":
+        return Recipe("root file system", "apt", SUITE, UNSTABLE, PACKAGES, PREFERENCES, SETUP, requirements)
+    what = f"root file system of Slurm {slurm}"
+    return Recipe(what, "apt", UNSTABLE, None, PACKAGES, "", SETUP, requirements)
 
 
 IMAGE = Recipe("base image", "essential", SUITE, None, IMAGE_PACKAGES, "", IMAGE_SETUP, ())

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from slurm_gpushare.lab import kernel, mirror, pipconfig
 from slurm_gpushare.lab.progress import Progress, StepFailed
-from slurm_gpushare.lab.recipe import IMAGE, VENV, Recipe
+from slurm_gpushare.lab.recipe import IMAGE, UNSTABLE, VENV, Recipe
 
 BUILDING = ".building-"
 
 
 def prefix(recipe: Recipe) -> str:
     """Return how the folders of all recipes of this kind begin."""
-    return recipe.what.replace(" ", "-") + "-"
+    return recipe.what.lower().replace(" ", "-") + "-"
 
 
 def rootfs_path(cache: Path, recipe: Recipe) -> Path:
@@ -98,7 +98,8 @@ def remove_all(cache: Path) -> None:
 
 
 def _remove_old(cache: Path, kind: str, keep: Path) -> None:
-    for path in cache.glob(kind + "*"):
+    # Only a key follows: the kinds of two versions of Slurm begin alike.
+    for path in cache.glob(kind + "[0-9a-f]" * 16):
         if path == keep:
             continue
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -145,8 +146,8 @@ def _bootstrap(recipe: Recipe, root: Path, log, what: str) -> None:
         *[f"--aptopt={line}" for line in [*mirror.host_transport_options(), 'Acquire::Retries "3";']],
         *["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"],
         *([f"--setup-hook={pin}"] if recipe.preferences else []),
-        *[recipe.suite, str(root), mirror.deb_line(source, recipe.suite)],
         # A mirror's copy of unstable can be past the date in its Release file.
+        *[recipe.suite, str(root), mirror.deb_line(source, recipe.suite, stale=recipe.suite == UNSTABLE)],
         *([mirror.deb_line(source, recipe.unstable, stale=True)] if recipe.unstable else []),
     ]
     _run(argv, log, what, {**os.environ, "TMPDIR": str(root.parent)})

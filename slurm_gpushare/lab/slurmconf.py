@@ -63,6 +63,7 @@ def slurm_conf(params: LabParams) -> str:
         lines += [
             "",
             "JobSubmitPlugins=lua",
+            "CliFilterPlugins=lua",
             "PlugStackConfig=/etc/slurm/plugstack.conf",
             "Prolog=/etc/slurm/prolog",
             "Epilog=/etc/slurm/epilog",
@@ -128,6 +129,8 @@ def mariadb_conf() -> str:
         "innodb_flush_log_at_trx_commit=0\n"
         "innodb_doublewrite=0\n"
         "performance_schema=OFF\n"
+        # slurmdbd ends when a write conflicts under it, which MariaDB sets by default from 11.6 on.
+        "innodb_snapshot_isolation=OFF\n"
     )
 
 

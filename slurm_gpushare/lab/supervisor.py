@@ -135,7 +135,8 @@ def listens(port: int) -> bool:
 def start_base() -> None:
     """munge, MariaDB and slurmdbd's database."""
     with step("munge"):
-        for path, user in (("/run/munge", "munge"), ("/run/mysqld", "mysql")):
+        # MariaDB's socket is in the one folder in trixie, in the other in sid.
+        for path, user in (("/run/munge", "munge"), ("/run/mysqld", "mysql"), ("/run/mariadbd", "mysql")):
             Path(path).mkdir(mode=0o755)
             subprocess.run(["chown", f"{user}:{user}", path], check=True)
         munged = start("munge", ["munged", "--foreground"], user="munge")

@@ -5,16 +5,19 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Callable
 
 from slurm_gpushare import node_policy
 from slurm_gpushare.policy.lua import Gpushare
-from slurm_gpushare.policy.schema import Bitfusion, Policy
+from slurm_gpushare.policy.members import group_members
+from slurm_gpushare.policy.schema import Bitfusion, Policy, Rule
 from slurm_gpushare.request import Request
 from slurm_gpushare.units import MIB
 
 LUA_VERSION = 1  # POLICY_VERSION in etc/slurm/gpushare.lua
 LUA_FILE = "gpushare_policy.lua"
 SUBMIT_FILE = "job_submit.lua"
+CRITERIA = ("users", "accounts", "qos", "partitions")  # of rules, the most selective first; groups become users
 
 
 def pool_memory(pool: Bitfusion) -> int | None:
@@ -23,8 +26,78 @@ def pool_memory(pool: Bitfusion) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def to_lua(policy: Policy) -> str:
-    """Return the policy as a Lua chunk that returns a table, the same text for the same policy."""
+def to_lua(policy: Policy, members: Callable[[str], list[str]] = group_members) -> str:
+    """Return the policy as a Lua chunk that returns a table, the same text for the same policy.
+
+    ``members`` expands a group. Raises PolicyError when it has no such group.
+    """
+    rules = [lua_rule(policy, rule, members) for rule in policy.rules]
+    table = {
+        "v": LUA_VERSION,
+        "slices_per_gpu": policy.slices_per_gpu,
+        "require_client": policy.require_client,
+        "partitions": {name: partition.choices for name, partition in policy.partitions.items()},
+        "backends": _lua_backends(policy),
+        "datasets": {
+            name: True if dataset.groups is None else _expand(dataset.groups, members)
+            for name, dataset in policy.datasets.items()
+        },
+        "limits": {
+            "minimum_slices": policy.minimum_slices,
+            "maximum_slices": policy.maximum_fraction and policy.slices(policy.maximum_fraction),
+            "whole_gpus": policy.whole_gpus,
+            "host_memory_mib": _mib(policy.host_memory_per_gpu),
+            "container_required": policy.containers.required,
+            "images": list(policy.containers.images),
+            "mounts": list(policy.containers.mounts),
+        },
+        "rules": rules,
+        "index": index_rules(rules),
+    }
+    return (
+        f"-- Written by `gpushare policy compile` from the policy's YAML; do not edit.\nreturn {lua_literal(table)}\n"
+    )
+
+
+def lua_rule(policy: Policy, rule: Rule, members: Callable[[str], list[str]]) -> dict:
+    """Return one rule as rules.lua reads it: sets of names for its criteria, and the limits that it states."""
+    users = None if rule.users is None else dict.fromkeys(rule.users, True)
+    if rule.groups is not None:
+        expanded = _expand(rule.groups, members)
+        users = expanded if users is None else {name: True for name in users if name in expanded}
+    return {
+        "name": rule.name,
+        "users": users,
+        **{
+            name: None if (names := getattr(rule, name)) is None else dict.fromkeys(names, True)
+            for name in CRITERIA[1:]
+        },
+        "minimum_slices": rule.minimum_fraction and policy.slices(rule.minimum_fraction),
+        "maximum_slices": rule.maximum_fraction and policy.slices(rule.maximum_fraction),
+        "host_memory_mib": _mib(rule.host_memory_per_gpu),
+        "datasets": None if rule.datasets is None else dict.fromkeys(rule.datasets, True),
+        **{name: getattr(rule, name) for name in ("whole_gpus", "container_required", "backends", "images", "mounts")},
+    }
+
+
+def index_rules(rules: list[dict]) -> dict:
+    """Return, for each value of each rule's most selective criterion, the numbers (from 1) of its rules."""
+    index: dict[str, dict[str, list[int]]] = {name: {} for name in CRITERIA}
+    anybody = []
+    for number, rule in enumerate(rules, start=1):
+        criterion = next((name for name in CRITERIA if rule[name] is not None), None)
+        if criterion is None:
+            anybody.append(number)
+        for value in rule[criterion] if criterion else ():
+            index[criterion].setdefault(value, []).append(number)
+    return {**index, "any": anybody}
+
+
+def _expand(groups: list[str], members: Callable[[str], list[str]]) -> dict[str, bool]:
+    return dict.fromkeys(sorted({user for group in groups for user in members(group)}), True)
+
+
+def _lua_backends(policy: Policy) -> dict[str, dict]:
     backends: dict[str, dict] = {}
     if policy.backends.bitfusion is not None:
         pool = policy.backends.bitfusion
@@ -35,20 +108,12 @@ def to_lua(policy: Policy) -> str:
             "gpu_memory_mib": _mib(pool_memory(pool)),
         }
     if policy.backends.shard is not None:
-        backends["shard"] = {"gpu_memory_mib": _mib(policy.backends.shard.gpu_memory)}
-    table = {
-        "v": LUA_VERSION,
-        "slices_per_gpu": policy.slices_per_gpu,
-        "minimum_slices": policy.minimum_slices,
-        "partitions": dict(policy.partitions),
-        "backends": backends,
-        "images": list(policy.containers.images),
-        "mounts": list(policy.containers.mounts),
-        "datasets": dict.fromkeys(policy.datasets, True),
-    }
-    return (
-        f"-- Written by `gpushare policy compile` from the policy's YAML; do not edit.\nreturn {lua_literal(table)}\n"
-    )
+        shard = policy.backends.shard
+        backends["shard"] = {
+            "gpu_memory_mib": _mib(shard.gpu_memory),
+            "types": {name: {"gpu_memory_mib": _mib(kind.gpu_memory)} for name, kind in shard.types.items()} or None,
+        }
+    return backends
 
 
 def to_node_json(policy: Policy) -> str:
@@ -67,12 +132,25 @@ def to_node_json(policy: Policy) -> str:
     data = {
         "v": node_policy.VERSION,
         "slices_per_gpu": policy.slices_per_gpu,
-        "container": policy.containers.model_dump(include={"runtime", "images", "mounts", "pid_namespace"}),
-        "datasets": {name: dataset.model_dump() for name, dataset in policy.datasets.items()},
+        "container": {
+            "runtime": policy.containers.runtime,
+            # A node does not know which rule let a job in: it takes what any of them allows, job_submit the rule's own.
+            "images": _all(policy, "images"),
+            "mounts": _all(policy, "mounts"),
+            "pid_namespace": policy.containers.pid_namespace,
+        },
+        "datasets": {
+            name: dataset.model_dump(include={"path", "target", "mode"}) for name, dataset in policy.datasets.items()
+        },
         "backends": backends,
         "agent": {"interval": float(policy.agent.interval), "service": policy.agent.service},
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def _all(policy: Policy, name: str) -> list[str]:
+    lists = [getattr(policy.containers, name), *(getattr(rule, name) or [] for rule in policy.rules)]
+    return list(dict.fromkeys(item for items in lists for item in items))
 
 
 def lua_literal(value: object, depth: int = 0) -> str:

@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
-from typing import Union, get_args, get_origin
+from typing import Annotated, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -104,6 +104,10 @@ def _describe(item: dict, data: object, lines: dict[tuple, int]) -> tuple[int, s
     if item["type"] == "missing":
         return _line(place, lines), f"{key_text(place)}: is missing: write {meaning}"
     text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if item["type"] in ("model_type", "dict_type"):
+        text = "is no section: write its settings below it, NAME: VALUE"
+    elif item["type"] == "too_short":
+        text = "is empty: write at least one entry, or leave the setting away"
     value = repr(_value(data, place))
     text = text.removeprefix(f"{value} ")
     return _line(place, lines), f"{key_text(place)}: {value}: {text}" + (f" ({meaning})" if meaning else "")
@@ -113,15 +117,22 @@ def _fields(place: tuple) -> dict | None:
     """Return the known settings of the section at ``place``, None where there is no such section."""
     model: object = Policy
     for part in place:
+        model = _bare(model)
         if isinstance(model, type) and issubclass(model, BaseModel):
             if part not in model.model_fields:
                 return None
             model = model.model_fields[part].annotation
         else:
             model = get_args(model)[-1] if get_origin(model) in (dict, list) else None
-        if get_origin(model) in (Union, type(int | None)):
-            model = get_args(model)[0]
+    model = _bare(model)
     return model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _bare(model: object) -> object:
+    """Return a type without its null and its annotations."""
+    while get_origin(model) in (Union, type(int | None), Annotated):
+        model = get_args(model)[0]
+    return model
 
 
 def _line(place: tuple, lines: dict[tuple, int]) -> int:

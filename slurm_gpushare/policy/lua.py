@@ -31,7 +31,10 @@ def shipped_etc() -> str:
 
 
 class Gpushare:
-    """gpushare.lua with one compiled policy. Text goes in and out as bytes, so that any user's string can be tried."""
+    """gpushare.lua, with its parts beside it, and one compiled policy.
+
+    Text goes in and out as bytes, so that any user's string can be tried.
+    """
 
     def __init__(self, policy_lua: str, lua_file: str | None = None) -> None:
         """Load the code at ``lua_file`` (default: the shipped one) with the compiled policy ``policy_lua``.
@@ -70,6 +73,7 @@ class Gpushare:
         parts = {} if default_partition is None else {default_partition: {"flag_default": 1}}
         try:
             read = self.module[b"read_request"](self.to_lua(request.job_desc()), self.to_lua(parts))
+            read[b"client"] = True  # these words are as a client with cli_filter sends them
             return as_decision(from_lua(self.module[b"decide"](self.policy, read)))
         except LuaError as error:
             raise PolicyError(f"gpushare.lua has a fault: {error}") from None

@@ -20,10 +20,28 @@ def _name(text: str) -> str:
     return text
 
 
+def _rule_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,39}", text):
+        raise ValueError("a rule's name has up to 40 letters, digits, blanks, _, . and -")
+    return text
+
+
 def _path(text: str) -> str:
     if not text.startswith("/") or ".." in text.split("/") or re.search(r"[\x00-\x1f\x7f:,]", text):
         raise ValueError("write an absolute path without .., colon, comma or control characters")
     return posixpath.normpath(text.replace("//", "/"))
+
+
+def _image(text: str) -> str:
+    """A folder, a pattern of folders, or a source such as ``docker://registry.example.org/group``."""
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        return _path(text)
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest or ".." in rest.split("/"):
+        raise ValueError("write an absolute path, or a source such as docker://registry.example.org/group")
+    if re.search(r"[\x00-\x20\x7f,]", rest):
+        raise ValueError("a source has no spaces, commas or control characters")
+    return f"{scheme}://{posixpath.normpath(rest).lstrip('/')}"
 
 
 def _target(text: str) -> str:
@@ -59,17 +77,24 @@ def _database_url(text: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 AbsolutePath = Annotated[str, AfterValidator(_path)]
+Image = Annotated[str, AfterValidator(_image)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
+Names = Annotated[list[Name], Field(min_length=1)]
 
+BACKENDS = ("bitfusion", "shard")
+Backend = Literal["bitfusion", "shard"]
 
 # Settings in bytes that people write with a unit.
-AMOUNT_OF_MEMORY = ("gpu_memory",)
+AMOUNT_OF_MEMORY = ("gpu_memory", "host_memory_per_gpu")
 
 
 class Settings(BaseModel):
     """Base of all sections: types are taken as they are written, unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+UNIT = "with its unit"  # of amounts of memory
 
 
 def _setting(meaning: str, default: object = ..., unit: str | None = None, **limits: object) -> Field:
@@ -81,9 +106,7 @@ class Server(Settings):
 
     address: Annotated[str, AfterValidator(_address)] = _setting("where its Bitfusion service listens, HOST:PORT")
     gpus: int = _setting("its GPUs", ge=1, le=1024)
-    gpu_memory: Memory | None = _setting(
-        "memory of each of its GPUs; null where it is not known", None, "with its unit"
-    )
+    gpu_memory: Memory | None = _setting("memory of each of its GPUs; null where it is not known", None, UNIT)
 
 
 class Bitfusion(Settings):
@@ -97,10 +120,17 @@ class Bitfusion(Settings):
     command: AbsolutePath = _setting("the client's program on the nodes", "/usr/bin/bitfusion")
 
 
+class GpuType(Settings):
+    """One of Slurm's GPU types."""
+
+    gpu_memory: Memory | None = _setting("memory of each GPU of the type; null where it is not known", None, UNIT)
+
+
 class Shard(Settings):
     """GPUs of the nodes, shared by Slurm's gres/shard."""
 
-    gpu_memory: Memory | None = _setting("memory of each GPU; null where they differ", None, "with its unit")
+    gpu_memory: Memory | None = _setting("memory of each GPU; null where they differ", None, UNIT)
+    types: dict[Name, GpuType] = _setting("Slurm's types of these GPUs (gres.conf), by name", {})
 
 
 class Backends(Settings):
@@ -116,8 +146,13 @@ class Containers(Settings):
     runtime: Literal["auto", "apptainer", "singularity"] = _setting(
         "which runtime; auto takes the first of the two", "auto"
     )
-    images: list[AbsolutePath] = _setting("folders below which images may lie; none: no containers", [])
+    images: list[Image] = _setting(
+        "folders below which images may lie, with * and ? within a component, or sources such as docker://HOST/GROUP; "
+        "none: no containers",
+        [],
+    )
     mounts: list[AbsolutePath] = _setting("folders below which users may mount folders of the host", [])
+    required: bool = _setting("give GPUs, whole or shared, to jobs with --container-image alone", False)
     pid_namespace: bool = _setting("give each container its own process numbers, so that no process outlives it", True)
 
 
@@ -127,6 +162,50 @@ class Dataset(Settings):
     path: AbsolutePath = _setting("the folder on the nodes")
     target: Annotated[str, AfterValidator(_target)] = _setting("where it is seen in the container")
     mode: Literal["ro", "rw"] = _setting("ro: read-only; rw: writable where the user may write to it", "ro")
+    groups: Names | None = _setting("whose members may use it, by the system's groups; null: everybody", None)
+
+
+class Partition(Settings):
+    """The backends of one of Slurm's partitions; ``NAME: shard`` is short for ``NAME: {default: shard}``."""
+
+    default: str = _setting("the backend of a job that names none")
+    allowed: list[str] = _setting("further backends that --gpu-backend=NAME may choose", [])
+
+    @property
+    def choices(self) -> list[str]:
+        """Return all backends, the default first."""
+        return list(dict.fromkeys([self.default, *self.allowed]))
+
+
+class Limits(Settings):
+    """What a rule may say otherwise than the file; a setting that it leaves out is the file's."""
+
+    maximum_fraction: float | None = _setting(
+        "the most that one job gets, all its nodes and GPUs together", None, "GPUs", gt=0
+    )
+    minimum_fraction: float | None = _setting("the smallest share", None, "of a GPU", gt=0, le=1)
+    backends: list[Backend] | None = _setting("which backends may be used", None)
+    whole_gpus: bool | None = _setting("whether whole GPUs are given in partitions that share GPUs", None)
+    host_memory_per_gpu: Memory | None = _setting(
+        "main memory of a job for each GPU, in proportion to its share, where it asks for none", None, UNIT
+    )
+    container_required: bool | None = _setting("give GPUs to jobs with --container-image alone", None)
+    images: list[Image] | None = _setting("where images may lie, instead of containers.images", None)
+    mounts: list[AbsolutePath] | None = _setting("what may be mounted, instead of containers.mounts", None)
+    datasets: list[Name] | None = _setting("which of the datasets may be used", None)
+
+
+class Rule(Limits):
+    """What holds for some jobs. All criteria that are given must match; the first rule that matches wins."""
+
+    name: Annotated[str, AfterValidator(_rule_name)] = _setting("how the grant and messages call the rule")
+    accounts: Names | None = _setting("Slurm accounts", None)
+    qos: Names | None = _setting("Slurm QOS", None)
+    users: Names | None = _setting("users", None)
+    groups: Names | None = _setting(
+        "the system's groups, whose members are looked up at `gpushare policy compile`", None
+    )
+    partitions: Names | None = _setting("Slurm partitions", None)
 
 
 class Agent(Settings):
@@ -147,6 +226,10 @@ class Service(Settings):
     )
 
 
+def _short_partition(value: object) -> object:
+    return {"default": value} if isinstance(value, str) else value
+
+
 class Policy(Settings):
     """The whole file."""
 
@@ -154,7 +237,22 @@ class Policy(Settings):
         "into how many slices a GPU is divided; shares are rounded up to it", 100, ge=1, le=10000
     )
     minimum_fraction: float | None = _setting("the smallest share; null: one slice", None, "of a GPU", gt=0, le=1)
-    partitions: dict[Name, str] = _setting("which partition shares GPUs by which backend", {})
+    maximum_fraction: float | None = _setting(
+        "the most that one job gets, all its nodes and GPUs together; null: no limit", None, "GPUs", gt=0
+    )
+    whole_gpus: bool = _setting("whether whole GPUs are given in partitions that share GPUs", True)
+    host_memory_per_gpu: Memory | None = _setting(
+        "main memory of a job for each GPU, in proportion to its share, where it asks for none; null: Slurm's default",
+        None,
+        UNIT,
+    )
+    require_client: bool = _setting(
+        "refuse jobs of Slurm clients without etc/slurm/cli_filter.lua, which would lose --gpus-per-task=0.25", False
+    )
+    partitions: dict[Name, Annotated[Partition, BeforeValidator(_short_partition)]] = _setting(
+        "which partition shares GPUs by which backend; one that is not named shares none", {}
+    )
+    rules: list[Rule] = _setting("what holds for some jobs instead; the first rule that matches wins", [])
     backends: Backends = _setting("the ways of sharing that this cluster has", Backends())
     containers: Containers = _setting("what containers jobs may run in", Containers())
     datasets: dict[Name, Dataset] = _setting("folders that users ask for by --dataset=NAME", {})
@@ -164,29 +262,73 @@ class Policy(Settings):
     @property
     def minimum_slices(self) -> int:
         """Return the smallest share in slices, at least 1."""
-        if self.minimum_fraction is None:
-            return 1
-        return max(1, -int(-(Decimal(str(self.minimum_fraction)) * self.slices_per_gpu) // 1))
+        return 1 if self.minimum_fraction is None else self.slices(self.minimum_fraction)
+
+    def slices(self, fraction: float) -> int:
+        """Return a fraction that is on the grid in slices, at least 1."""
+        return max(1, int(Decimal(str(fraction)) * self.slices_per_gpu))
 
 
 def conflicts(data: object) -> list[tuple[tuple, str]]:
     """Return what is wrong between settings, as (place, remedy); ``data`` is the YAML as read, valid or not."""
-    found = []
     if not isinstance(data, dict):
-        return found
-    backends = data.get("backends") if isinstance(data.get("backends"), dict) else {}
-    partitions = data.get("partitions") if isinstance(data.get("partitions"), dict) else {}
-    for name, backend in partitions.items():
-        if backend not in backends:
-            known = ", ".join(sorted(map(str, backends))) or "none"
-            found.append((("partitions", name), f"no such backend in this file: write one of its backends ({known})"))
+        return []
+    backends = _mapping(data, "backends")
+    known = ", ".join(sorted(map(str, backends))) or "none"
+    found = [
+        (place, f"no such backend in this file: write one of its backends ({known})")
+        for place, backend in _backends_named(data)
+        if not isinstance(backend, str) or backends.get(backend) is None
+    ]
     pool = backends.get("bitfusion")
     if isinstance(pool, dict) and pool.get("gres") in ("gpu", "shard", "mps"):
         found.append(
             (("backends", "bitfusion", "gres"), "Slurm's own gres of that name is another thing: write bitfusion")
         )
-    least, slices = data.get("minimum_fraction"), data.get("slices_per_gpu", 100)
-    numbers = isinstance(least, (int, float)) and isinstance(slices, int) and 0 < least <= 1 and slices >= 1
-    if numbers and (Decimal(str(least)) * slices) % 1:
-        found.append((("minimum_fraction",), f"is no multiple of 1/{slices}: write one, or change slices_per_gpu"))
+    rules = [rule if isinstance(rule, dict) else {} for rule in _sequence(data, "rules")]
+    for place, section in [((), data), *((("rules", index), rule) for index, rule in enumerate(rules))]:
+        found += _off_grid(place, section, data.get("slices_per_gpu", 100))
+    names: dict[object, int] = {}
+    for index, rule in enumerate(rules):
+        name = rule.get("name")
+        if isinstance(name, str) and names.setdefault(name, index) != index:
+            found.append((("rules", index, "name"), f"rules[{names[name]}] has that name: write another"))
+        for number, dataset in enumerate(_sequence(rule, "datasets")):
+            if isinstance(dataset, str) and dataset not in _mapping(data, "datasets"):
+                known = ", ".join(sorted(map(str, _mapping(data, "datasets")))) or "none"
+                found.append((("rules", index, "datasets", number), f"no such dataset in this file: known are {known}"))
+    return found
+
+
+def _mapping(data: dict, name: str) -> dict:
+    return data[name] if isinstance(data.get(name), dict) else {}
+
+
+def _sequence(data: dict, name: str) -> list:
+    return data[name] if isinstance(data.get(name), list) else []
+
+
+def _backends_named(data: dict) -> list[tuple[tuple, object]]:
+    """Return every place that names a backend, with the name."""
+    named = []
+    for name, value in _mapping(data, "partitions").items():
+        here = ("partitions", name)
+        if isinstance(value, dict):
+            named += [((*here, "default"), value["default"])] if isinstance(value.get("default"), str) else []
+            named += [((*here, "allowed", index), item) for index, item in enumerate(_sequence(value, "allowed"))]
+        elif not isinstance(value, list):
+            named.append((here, value))
+    for index, rule in enumerate(_sequence(data, "rules")):
+        if isinstance(rule, dict):
+            named += [(("rules", index, "backends", at), item) for at, item in enumerate(_sequence(rule, "backends"))]
+    return named
+
+
+def _off_grid(place: tuple, section: dict, slices: object) -> list[tuple[tuple, str]]:
+    found = []
+    for name in ("minimum_fraction", "maximum_fraction"):
+        value = section.get(name)
+        numbers = isinstance(value, (int, float)) and isinstance(slices, int) and 0 < value < 1e9 and slices >= 1
+        if numbers and (Decimal(str(value)) * slices) % 1:
+            found.append(((*place, name), f"is no multiple of 1/{slices}: write one, or change slices_per_gpu"))
     return found

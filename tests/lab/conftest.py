@@ -42,6 +42,12 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
+def new_cluster() -> Iterator[Cluster]:
+    """The same as ``cluster``, with Slurm 26.05."""
+    yield from _up("test2605", "--slurm", "26.05")
+
+
+@pytest.fixture(scope="session")
 def holding_cluster() -> Iterator[Cluster]:
     """The same, with a pool that holds the allocation of a client that vanished."""
     yield from _up("testhold", "--pool-on-disconnect", "hold")

@@ -16,7 +16,7 @@ from slurm_gpushare.policy.lua import from_lua, shipped_etc
 ROOT = 0
 ALICE = 1001
 NO_VAL = 4294967294
-UNSET = {"min_nodes": NO_VAL, "max_nodes": NO_VAL, "num_tasks": NO_VAL, "ntasks_per_tres": 65534}
+UNSET = dict.fromkeys(("min_nodes", "max_nodes", "num_tasks", "het_job_offset"), NO_VAL) | {"ntasks_per_tres": 65534}
 
 # A pool of two servers with two GPUs and one, so that what fits one server and what fits the pool differ.
 POOL = """
@@ -34,6 +34,9 @@ containers:
 datasets:
   digits: {path: /data/datasets/digits, target: /datasets/digits}
 """
+
+
+GROUPS = {"staff": ["alice", "bob"], "guests": ["carol"]}
 
 
 @dataclass
@@ -105,7 +108,8 @@ def install(folder: Path, policy: str) -> Controller:
     """Put the shipped Lua files and the compiled policy into ``folder``."""
     for name in ("gpushare.lua", "job_submit.lua"):
         shutil.copy(os.path.join(shipped_etc(), "slurm", name), folder)
-    (folder / "gpushare_policy.lua").write_text(to_lua(parse_policy(policy).policy))
+    shutil.copytree(os.path.join(shipped_etc(), "slurm", "gpushare"), folder / "gpushare")
+    (folder / "gpushare_policy.lua").write_text(to_lua(parse_policy(policy).policy, GROUPS.__getitem__))
     return Controller(folder)
 
 

@@ -2,8 +2,6 @@
 
 import pytest
 
-from slurm_gpushare.grant import decode_grant
-
 FAULT = "gpushare: a fault in the GPU policy's code stopped this: tell the administrator"
 
 
@@ -54,7 +52,7 @@ def test_without_a_policy_only_cpu_jobs_pass(own_controller, file: str, text: st
 
 
 def test_a_fault_in_the_code_refuses_and_is_logged(own_controller) -> None:
-    path = own_controller.folder / "gpushare.lua"
+    path = own_controller.folder / "gpushare" / "decision.lua"
     path.write_text(path.read_text().replace("local function consider(policy, request)", "local function consider()"))
     own_controller.load()
     answer = own_controller.submit(tres_per_node="gres/gpu:0.25")
@@ -64,75 +62,9 @@ def test_a_fault_in_the_code_refuses_and_is_logged(own_controller) -> None:
 
 
 def test_a_fault_while_the_job_is_changed_refuses(own_controller) -> None:
-    path = own_controller.folder / "gpushare.lua"
-    path.write_text(
-        path.read_text().replace("set.extra = M.encode_grant(grant)", "set.extra = M.encode_grant(grant); set.qos = {}")
-    )
+    path = own_controller.folder / "gpushare" / "decision.lua"
+    path.write_text(path.read_text().replace("set.extra = make_grant(", "set.qos = {}, make_grant("))
+    assert "set.qos" in path.read_text()
     own_controller.load()
     answer = own_controller.submit(tres_per_node="gres/gpu:0.25", partition="shard")
     assert answer.status == -1 and answer.told == [FAULT]
-
-
-@pytest.fixture(scope="module")
-def granted(controller) -> dict:
-    job = controller.submit(tres_per_node="gres/gpu:0.25", partition="bitfusion", extra="mine").job
-    assert decode_grant(job["extra"]).backend == "bitfusion"
-    return {"extra": job["extra"], "partition": "bitfusion"}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"extra": '{"v":1,"backend":"shard"}'},
-        {"extra": "mine"},
-        {"extra": ""},
-        {"tres_per_node": "gres/bitfusion:50"},
-        {"tres_per_node": "gpu:0.3"},
-        {"tres_per_node": ""},
-        {"tres_per_job": "gres/gpu:1"},
-        {"tres_per_task": "gres/gpu:1"},
-        {"licenses": "bitfusion:1"},
-        {"licenses": ""},
-        {"min_nodes": 2, "max_nodes": 2},
-        {"partition": "shard"},
-        {"partition": "bitfusion,cpu"},
-    ],
-)
-def test_a_granted_job_cannot_be_changed_into_another(controller, granted: dict, change: dict) -> None:
-    answer = controller.modify(granted, **change)
-    assert answer.status == -1 and len(answer.told) == 1 and answer.told[0].startswith("gpushare: ")
-    assert controller.modify(granted, uid=0, **change).status == 0
-
-
-@pytest.mark.parametrize("change", [{}, {"time_limit": 10}, {"comment": "x"}, {"partition": "pool2"}])
-def test_other_changes_of_a_granted_job_pass(controller, granted: dict, change: dict) -> None:
-    answer = controller.modify(granted, **change)
-    assert answer.status == 0 and answer.told == []
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"extra": '{"v":1}'},
-        {"tres_per_node": "gres/gpu:0.5"},
-        {"tres_per_node": "gpu:0.5", "partition": "bitfusion"},
-        {"tres_per_node": "gres/shard:50"},
-        {"licenses": "bitfusion:25"},
-    ],
-)
-def test_other_jobs_cannot_be_given_a_share(controller, change: dict) -> None:
-    answer = controller.modify({"partition": "shard"}, **change)
-    assert answer.status == -1 and len(answer.told) == 1
-
-
-@pytest.mark.parametrize(
-    "change", [{"extra": "mine"}, {"tres_per_node": "gres/gpu:2"}, {"licenses": "matlab"}, {"min_nodes": 2}]
-)
-def test_other_changes_of_other_jobs_pass(controller, change: dict) -> None:
-    answer = controller.modify({"partition": "shard", "extra": "words"}, **change)
-    assert answer.status == 0 and answer.told == []
-
-
-def test_nodes_of_a_shard_job_may_change(controller) -> None:
-    extra = controller.submit(tres_per_node="gres/gpu:0.25", partition="shard").job["extra"]
-    assert controller.modify({"extra": extra, "partition": "shard"}, min_nodes=2, max_nodes=2).status == 0

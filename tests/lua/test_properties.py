@@ -16,12 +16,32 @@ AMOUNT = st.one_of(
     st.integers(-3, 300).map(str),
     st.fractions(0, 1, max_denominator=1000).map(lambda value: str(float(value))),
     st.sampled_from(
-        ["nan", "-0", "1e-9", "0x10", "8G", "25%", "1/4", "tesla", "1g.10gb", "\u0660.\u0662", "\x1b[31m", ":", "=1"]
+        [
+            "nan",
+            "-0",
+            "1e-9",
+            "0x10",
+            "8G",
+            "8GB",
+            "0.5T",
+            "25%",
+            "1/4",
+            "1/0",
+            "task@0.3",
+            "job@1/3",
+            "tesla@9%",
+            "tesla",
+            "1g.10gb",
+            "\u0660.\u0662",
+            "\x1b[31m",
+            ":",
+            "=1",
+        ]
     ),
     TEXT,
 )
 NAME = st.sampled_from(["gpu", "gpu", "gpu", "gpu", "shard", "bitfusion", "nvme", "GPU", "gpu_", "mps", ""])
-SEPARATOR = st.sampled_from([":", ":", ":", ":", "=", "::", ""])
+SEPARATOR = st.sampled_from([":", ":", ":", ":", "=", "::", "@", ""])
 PREFIX = st.sampled_from(["gres/", "gres/", "gres:", "", "license/", "gres/gres:"])
 ITEM = st.one_of(
     st.builds("".join, st.tuples(st.just("gres/gpu:"), DECIMAL)),
@@ -42,7 +62,18 @@ JOB = st.fixed_dictionaries(
         "extra": st.one_of(TEXT, st.text(max_size=900), st.just('{"v":1}')),
         "min_nodes": st.integers(0, 5),
         "max_nodes": st.integers(0, 5),
-        "spank_job_env": st.lists(TEXT.map("_SLURM_SPANK_OPTION_gpushare_container_image={}".format), max_size=2),
+        "num_tasks": st.integers(1, 9),
+        "ntasks_per_node": st.integers(1, 9),
+        "cpus_per_tres": st.sampled_from(["gres/gpu:2", "gres/gpu:x", "gres/gpu:a100:2"]),
+        "mem_per_tres": st.sampled_from(["gres/gpu:2G", "gres/gpu:", "gres/gpu:99999999999"]),
+        "spank_job_env": st.lists(
+            st.builds(
+                "_SLURM_SPANK_OPTION_gpushare_{}={}".format,
+                st.sampled_from(["container_image", "gpu_share", "gpu_mem", "gpu_backend", "dataset"]),
+                st.one_of(AMOUNT, st.sampled_from(["shard", "bitfusion", "/data/images/a"])),
+            ),
+            max_size=2,
+        ),
     },
 )
 SHARES = re.compile(r"(?:^|,)gres/(?:shard|bitfusion):(\d+)")
@@ -75,6 +106,22 @@ def test_any_request(controller, job: dict) -> None:
     assert licences == ([str(grant.slices * grant.nodes)] if grant.backend == "bitfusion" else [])
     assert grant.extra == asked.get("extra", "")
     assert grant.slices == round(grant.gpus * grant.fraction * 100)
-    wanted = Fraction(re.fullmatch(r"gpu[:=]?(.*)", grant.request)[1] or "1") * 100
-    assert wanted <= grant.slices < wanted + 1
-    assert len(answer.told) == 1 and answer.told[0].startswith("gpushare: gpu")
+    share = wanted(grant.request)
+    if share is not None:
+        assert share * 100 <= grant.slices / grant.gpus
+    if grant.request.startswith("gpu:") and share is not None and ":" not in grant.request[4:]:
+        assert grant.slices < share * 100 + 1
+    assert len(answer.told) == 1 and answer.told[0].startswith("gpushare: ")
+
+
+def wanted(request: str) -> Fraction | None:
+    """The share of one GPU, or their number, that a grant's words ask for; None where they name memory."""
+    words = re.fullmatch(r"(?:gpu|--gpus|--gpu-share|--gpus-per-task)[:=]?([^ ]*)(?: --gpu-mem=.*)?", request)
+    if words is None:
+        return None
+    for word in re.split("[:=]", words[1] or "1"):
+        if word.endswith("%") and re.fullmatch(r"[0-9.]+%", word):
+            return Fraction(word[:-1]) / 100
+        if re.fullmatch(r"[0-9]+/[0-9]+", word) or re.fullmatch(r"[0-9]*\.[0-9]*", word):
+            return Fraction(word)
+    return Fraction(words[1]) if words[1].isdigit() and not request.startswith("--gpus") else None

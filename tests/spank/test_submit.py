@@ -8,6 +8,9 @@ OPTIONS = {
     "container-mounts": "/scratch/alice:/work,/models:/models:ro",
     "dataset": "digits,iris",
     "container-scope": "tasks",
+    "gpu-share": "0.25",
+    "gpu-mem": "8G",
+    "gpu-backend": "shard",
 }
 INHERIT = "SLURM_SPANK__SLURM_SPANK_OPTION_gpushare_"
 
@@ -18,7 +21,7 @@ def given(options: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("context", [*SIDES, "remote"])
-def test_registers_four_options(driver, context):
+def test_registers_its_options(driver, context):
     outcome = driver(f"context={context}", "init")
     assert outcome.all("init") == [("0",)]
     assert [name for name, _, _ in outcome.all("registered")] == list(OPTIONS)
@@ -54,6 +57,9 @@ def test_good_values_are_sent_on(driver, context):
         ("container-mounts", "/a:/b:ro"),
         ("dataset", "digits"),
         ("container-scope", "job"),
+        *[("gpu-share", share) for share in (".25", "25%", "12.5%", "1/4", "1", "1.0", "100%", "4/4", "0.07", "00.5")],
+        *[("gpu-mem", size) for size in ("500M", "8GiB", "1.5g", "4096k", "1T")],
+        ("gpu-backend", "MPS_2-x"),
     ],
 )
 def test_accepts(driver, name, value):
@@ -185,11 +191,11 @@ def test_a_bad_plugstack_line_is_refused(driver, context, argument, text):
 def test_no_failure_of_slurm_is_passed_over(driver, context):
     words = [f"context={context}", "init", *given(OPTIONS)]
     calls = driver(*words).calls
-    assert calls == 8  # four options to register, four values to copy
+    assert calls == 2 * len(OPTIONS)  # to register each and to copy its value
     for call in range(1, calls + 1):
         outcome = driver(f"fail-at={call}", *words)
         assert len(outcome.errors) == 1, call
-        if call <= 4:
+        if call <= len(OPTIONS):
             assert outcome.all("init") == [("-1",)]
         else:
-            assert len(outcome.forwarded) == 3
+            assert len(outcome.forwarded) == len(OPTIONS) - 1

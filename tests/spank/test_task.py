@@ -247,7 +247,7 @@ def test_no_failure_of_slurm_lets_a_task_run_unwrapped(node):
     options = ("container-image=/x", "container-mounts=/a:/b", "dataset=d", "container-scope=job")
     words = node.words(*options)
     calls = node.driver(*words).calls
-    assert calls == 18  # 4 registered, 4 copied; step, job, node; 4 options, record and step as text; the prefix
+    assert calls == 21  # 7 registered, 4 copied; step, job, node; 4 options, record and step as text; the prefix
     for call in range(1, calls + 1):
         outcome = node.driver(f"fail-at={call}", *words)
         assert outcome.status == BROKEN, call
@@ -272,3 +272,11 @@ def test_from_submission_to_the_inner_step(node, context):
 def test_salloc_then_srun_without_the_environment_keeps_the_record(node):
     """A step whose user dropped the variables has no option of its own: the launcher goes by the record."""
     assert node.task(step=0).argv == [str(node.launcher), f"--record={node.record}", "--step=0", "--"]
+
+
+def test_what_the_job_was_asked_with_changes_nothing_in_a_task(node):
+    """The share is settled before a task starts, and its options come to every step by the job's environment."""
+    options = ["gpu-share=0.25", "gpu-mem=8G", "gpu-backend=shard"]
+    assert node.task(*options).argv == node.task().argv
+    node.record.unlink()
+    assert untouched(node.task(*options))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_gpushare.units import MIB, format_fraction, format_memory, parse_memory, parse_nodes
+from slurm_gpushare.units import MIB, format_fraction, format_memory, parse_memory, parse_nodes, parse_slurm_memory
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,14 @@ def test_nodes(text: str, nodes: tuple) -> None:
 def test_nodes_that_are_none(text: str) -> None:
     with pytest.raises(ValueError):
         parse_nodes(text)
+
+
+@pytest.mark.parametrize(("text", "mib"), [("500", 500), ("500M", 500), ("2G", 2048), ("1t", 1024**2), ("1025K", 2)])
+def test_memory_as_sbatch_takes_it(text: str, mib: int) -> None:
+    assert parse_slurm_memory(text) == mib
+
+
+@pytest.mark.parametrize("text", ["", "2X", "-1", "1.5G", "\u0662G", "9" * 13])
+def test_memory_that_sbatch_does_not_take(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 500M"):
+        parse_slurm_memory(text)

@@ -56,14 +56,20 @@ def test_untouched_and_refused(capsys) -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["-G", "0.5"], "--gpus=0.5: write it as --gres=gpu:0.5"),
-        (["--gpus-per-task=0.5"], "--gpus-per-task=0.5"),
+        (["-G", "0.5", "-N2"], "--gpus=0.5 on 2 nodes"),
+        (["--gpus-per-task=0.6", "-n2"], "--gpus-per-task=0.6: the tasks of a node share one GPU"),
+        (["--tres-per-task=gres/gpu:0.6", "-n2"], "--gpus-per-task=0.6"),
+        (["--gpus-per-task=0.25", "--ntasks-per-node=5"], "5 of them need more"),
+        (["--gpu-share=0.25x"], "--gpu-share=0.25x"),
+        (["--gpu-mem=8"], "--gpu-mem=8: is no amount of memory"),
+        (["--gpu-share=0.5", "--gpu-backend=bitfusion"], "partition shard has shard"),
+        (["--gres=gpu:0.5", "--mem-per-gpu=1G"], "write --mem=1024 instead"),
         (["-L", "bitfusion:25"], "licences of bitfusion"),
         (["--container-image=/etc/passwd"], "/etc/passwd"),
         (["--container-image=/data/images/a", "--container-mounts=/etc:/e"], "/etc:/e"),
         (["--container-image=/data/images/a", "--dataset=none"], "--dataset=none"),
         (["--container-image=/data/images/a", "--container-scope=x"], "--container-scope=x"),
-        (["--gres=gpu:0.25", "--cpus-per-gpu=2"], "--cpus-per-gpu"),
+        (["--gres=gpu:0.25", "--cpus-per-gpu=4", "-n2"], "write --cpus-per-task=2 instead"),
         (['--extra={"v":1}'], "gpushare's own"),
     ],
 )
@@ -90,6 +96,33 @@ def test_the_clusters_default_partition(capsys, tmp_path) -> None:
 
 def test_what_is_no_number_of_nodes(capsys) -> None:
     assert run("-p", "shard", "-N", "two") == 1
-    assert (
-        capsys.readouterr().err == "gpushare: -N: 'two' is not a number of nodes: write a number from 1 on, such as 2\n"
+    assert capsys.readouterr().err == "gpushare: 'two' is not a number of nodes: write a number from 1 on, such as 2\n"
+
+
+def test_who_asks_decides_the_rule(capsys, tmp_path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "partitions: {shard: shard}\nbackends: {shard: {}}\nrules:\n"
+        "- {name: course, accounts: [course], maximum_fraction: 0.5}\n- {name: night, qos: [night]}\n"
+        "- {name: bob, users: [bob]}\n"
     )
+    for who, rule in (
+        (["--account=course"], "rule course"),
+        (["--qos=night"], "rule night"),
+        (["--user=bob"], "rule bob"),
+        (["--user=alice"], "partition shard"),
+    ):
+        argv = ["--gres=gpu:0.25", "-p", "shard", f"--policy={policy}", *who]
+        assert decided(capsys, *argv)[1]["rule"] == rule
+    status, data = decided(capsys, "--gres=gpu:0.75", "-p", "shard", f"--policy={policy}", "-A", "course")
+    assert status == 1 and "write --gres=gpu:0.5" in data["message"]
+
+
+def test_the_accounting_database_knows_the_users_account(capsys, tmp_path) -> None:
+    sacctmgr = tmp_path / "sacctmgr"
+    sacctmgr.write_text(
+        '#!/bin/sh\ncase "$*" in *defaultaccount) echo physics;; *account=physics*) echo night;; esac\n'
+    )
+    sacctmgr.chmod(0o755)
+    assert module.default_account("alice") == "physics"
+    assert module.default_qos("alice", "physics") == "night" and module.default_qos("alice", "other") is None

@@ -8,6 +8,7 @@ import pytest
 from slurm_gpushare.cli.main import main
 from slurm_gpushare.policy.lua import shipped_etc
 
+PAGE = os.path.join(shipped_etc(), "..", "docs", "policy.md")
 SHIPPED = os.path.join(shipped_etc(), "gpushare.yaml")
 
 
@@ -19,7 +20,7 @@ def run(*argv: str) -> int:
 
 def test_check(capsys, tmp_path) -> None:
     assert run("check", SHIPPED) == 0
-    assert capsys.readouterr().out == f"{SHIPPED}: valid: 2 partitions, 1 datasets\n"
+    assert capsys.readouterr().out == f"{SHIPPED}: valid: 2 partitions, 0 rules, 1 datasets\n"
     bad = tmp_path / "bad.yaml"
     bad.write_text("slices_per_gpu: 0\nwhat: 1\n")
     assert run("check", str(bad)) == 1
@@ -48,3 +49,9 @@ def test_an_invalid_policy_leaves_the_old_one_in_force(capsys, tmp_path) -> None
     assert run("compile", "--policy", str(bad), *where) == 1
     assert "slices_per_gpu: 'many'" in capsys.readouterr().err
     assert {name: ((tmp_path / name).read_bytes(), (tmp_path / name).stat().st_mtime_ns) for name in before} == before
+
+
+def test_the_reference_page_is_current(capsys) -> None:
+    assert run("reference") == 0
+    with open(PAGE, encoding="utf-8") as page:
+        assert capsys.readouterr().out == page.read(), "run `gpushare policy reference > docs/policy.md`"

@@ -42,3 +42,24 @@ def test_a_missing_image_is_named(site):
 def test_a_device_is_no_image():
     with pytest.raises(RefusedError, match="neither a SIF file nor"):
         resolve_image("/dev/null", ("/dev",))
+
+
+@pytest.mark.parametrize(
+    ("source", "allowed"),
+    [
+        ("docker://registry.example.org/group/tool:1", True),
+        ("docker://registry.example.org/group", True),
+        ("docker://registry.example.org/groups/tool", False),
+        ("docker://registry.example.org/group/../x", False),
+        ("oras://registry.example.org/group/tool", False),
+    ],
+)
+def test_sources_below_those_of_the_policy(source: str, allowed: bool) -> None:
+    prefixes = ("/data", "docker://registry.example.org/group")
+    if allowed:
+        assert resolve_image(source, prefixes) == source
+    else:
+        with pytest.raises(RefusedError):
+            resolve_image(source, prefixes)
+    with pytest.raises(RefusedError):
+        resolve_image(source, ("/data",))

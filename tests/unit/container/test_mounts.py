@@ -210,3 +210,12 @@ def test_two_mounts_at_one_place_are_refused():
     check_distinct([Mount("/a", "/d", True), Mount("/a", "/d", True), Mount("/b", "/e", True)])
     with pytest.raises(RefusedError, match="'/d'"):
         check_distinct([Mount("/a", "/d", True), Mount("/b", "/d", True)])
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/a/x/c", True), ("/a/x/c/d", True), ("/a/x/y/c", False), ("/a/c", False), ("/a/x/cc", False), ("/a/[/c", True)],
+)
+def test_patterns_stand_for_text_within_a_component(path: str, allowed: bool) -> None:
+    assert within(path, ("/a/*/c",)) is allowed
+    assert not within(path, ("/a/[x]/c",))

@@ -18,6 +18,7 @@ from slurm_gpushare.lab.params import LabParams, gpu_list
         {"gpus": 0},
         {"pool_gpus": 17},
         {"pool_on_disconnect": "keep"},
+        {"slurm": "23.02"},
     ],
 )
 def test_what_cannot_be_is_refused_by_value(wrong: dict) -> None:
@@ -27,7 +28,7 @@ def test_what_cannot_be_is_refused_by_value(wrong: dict) -> None:
 
 
 def test_parameters_survive_json() -> None:
-    params = LabParams(name="big", nodes=4, gpus=8, bare=True)
+    params = LabParams(name="big", nodes=4, gpus=8, bare=True, slurm="26.05")
     assert LabParams(**params.to_dict()) == params
 
 

@@ -1,12 +1,15 @@
 """The key under which a root file system is kept."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
 from slurm_gpushare.lab import recipe
+from slurm_gpushare.lab.params import SLURM_VERSIONS
 
 PYPROJECT = '[build-system]\nrequires = ["setuptools"]\n[project]\ndependencies = ["b>=1", "a"]\n'
+SOURCE = Path(__file__).parents[3]
 RECIPE = recipe.Recipe("w", "apt", "s", "u", ("p",), "pin", "setup", ("a",))
 
 
@@ -23,6 +26,13 @@ def test_the_same_recipe_has_the_same_key() -> None:
 def test_every_part_is_in_the_key(field: str) -> None:
     other = ("x",) if isinstance(getattr(RECIPE, field), tuple) else "x"
     assert replace(RECIPE, **{field: other}).key() != RECIPE.key()
+
+
+def test_each_version_of_slurm_has_a_recipe_of_its_own() -> None:
+    recipes = [recipe.read_recipe(SOURCE, version) for version in SLURM_VERSIONS]
+    assert [one.suite for one in recipes] == ["trixie", "sid"]
+    assert len({one.what for one in recipes}) == len({one.key() for one in recipes}) == len(recipes)
+    assert all(one.packages == recipe.PACKAGES and one.python for one in recipes)
 
 
 def test_only_apptainer_comes_from_unstable() -> None:

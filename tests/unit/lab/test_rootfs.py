@@ -1,11 +1,15 @@
 """The cache of root file systems: what is kept, what is removed, what is never used."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from slurm_gpushare.lab import rootfs
 from slurm_gpushare.lab.progress import Progress, StepFailed
-from slurm_gpushare.lab.recipe import Recipe
+from slurm_gpushare.lab.recipe import Recipe, read_recipe
 
+SOURCE = Path(__file__).parents[3]
 RECIPE = Recipe("root file system", "apt", "s", None, ("p",), "", "setup", ())
 
 
@@ -45,6 +49,19 @@ def test_a_changed_recipe_replaces_the_old_one_unless_a_lab_holds_it(tmp_path, b
     third = rootfs.ensure(tmp_path, Recipe("root file system", "apt", "s", None, (), "", "setup", ()), quiet)
     names = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
     assert names == sorted([third.parent.name, rootfs.rootfs_path(tmp_path, image).parent.name])
+
+
+def test_both_versions_of_slurm_lie_side_by_side(tmp_path, built) -> None:
+    quiet = Progress(lambda line: None)
+    old = rootfs.ensure(tmp_path, read_recipe(SOURCE, "24.11"), quiet)
+    new = rootfs.ensure(tmp_path, read_recipe(SOURCE, "26.05"), quiet)
+    again = replace(read_recipe(SOURCE, "24.11"), setup="other")
+    changed = rootfs.ensure(tmp_path, again, quiet)
+    assert not old.exists() and new.is_dir() and changed.is_dir()
+    rootfs.ensure(tmp_path, replace(read_recipe(SOURCE, "26.05"), setup="other"), quiet)
+    assert not new.exists() and changed.is_dir()
+    rootfs.remove_all(tmp_path)
+    assert not tmp_path.exists()
 
 
 def test_a_half_built_one_is_never_used(tmp_path, monkeypatch, built) -> None:

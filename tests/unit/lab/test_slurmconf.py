@@ -39,7 +39,7 @@ def test_every_node_has_a_port_of_its_own() -> None:
 def test_the_project_is_named_unless_bare() -> None:
     full = settings(slurmconf.slurm_conf(LabParams()))
     bare = settings(slurmconf.slurm_conf(LabParams(bare=True)))
-    assert set(full) - set(bare) == {"JobSubmitPlugins", "PlugStackConfig", "Prolog", "Epilog"}
+    assert set(full) - set(bare) == {"JobSubmitPlugins", "CliFilterPlugins", "PlugStackConfig", "Prolog", "Epilog"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lupa.lua51 import LuaRuntime
 
+from slurm_gpushare.errors import PolicyError
 from slurm_gpushare.node_policy import node_policy_from_json, read_node_policy
 from slurm_gpushare.policy.compile import compile_policy, lua_literal, lua_string, pool_memory, to_lua, to_node_json
 from slurm_gpushare.policy.load import load_policy, parse_policy
@@ -51,15 +52,22 @@ def test_the_shipped_policy_as_slurmctld_reads_it(policy) -> None:
     assert from_lua(LUA.execute(to_lua(policy).encode())) == {
         "v": 1,
         "slices_per_gpu": 100,
-        "minimum_slices": 1,
-        "partitions": {"bitfusion": "bitfusion", "shard": "shard"},
+        "require_client": False,
+        "partitions": {"bitfusion": {1: "bitfusion"}, "shard": {1: "shard"}},
         "backends": {
             "bitfusion": {"licence": "bitfusion", "gres": "bitfusion", "servers": {1: 1}, "gpu_memory_mib": 16280},
             "shard": {},
         },
-        "images": {1: "/data/images", 2: "/home"},
-        "mounts": {1: "/data", 2: "/scratch", 3: "/home"},
         "datasets": {"digits": True},
+        "limits": {
+            "minimum_slices": 1,
+            "whole_gpus": True,
+            "container_required": False,
+            "images": {1: "/data/images", 2: "/home"},
+            "mounts": {1: "/data", 2: "/scratch", 3: "/home"},
+        },
+        "rules": {},
+        "index": {"users": {}, "accounts": {}, "qos": {}, "partitions": {}, "any": {}},
     }
 
 
@@ -117,3 +125,41 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(policy, tmp_path, monke
     with pytest.raises(OSError, match="No space"):
         compile_policy(policy, str(tmp_path), str(node_file))
     assert node_file.read_text() == "old" and os.listdir(tmp_path) == ["node.json"]
+
+
+RULES = """
+datasets: {d: {path: /d, target: /d, groups: [staff, guests]}}
+containers: {images: [/a]}
+rules:
+  - {name: one, users: [alice, bob], accounts: [physics], maximum_fraction: 0.5, images: [/a, /b]}
+  - {name: two, groups: [staff], users: [bob, carol]}
+  - {name: three, qos: [debug], partitions: [shard]}
+  - {name: four, whole_gpus: false}
+"""
+GROUPS = {"staff": ["alice", "bob"], "guests": ["carol"]}
+
+
+def test_rules_are_found_by_their_most_selective_criterion() -> None:
+    table = from_lua(LUA.execute(to_lua(parse_policy(RULES).policy, GROUPS.__getitem__).encode()))
+    assert table["index"] == {
+        "users": {"alice": {1: 1}, "bob": {1: 1, 2: 2}},
+        "accounts": {},
+        "qos": {"debug": {1: 3}},
+        "partitions": {},
+        "any": {1: 4},
+    }
+    assert table["rules"][1]["maximum_slices"] == 50 and table["rules"][2]["users"] == {"bob": True}
+    assert table["rules"][4] == {"name": "four", "whole_gpus": False}
+    assert table["datasets"] == {"d": {"alice": True, "bob": True, "carol": True}}
+
+
+def test_nodes_take_what_any_rule_allows() -> None:
+    node = node_policy_from_json(to_node_json(parse_policy(RULES).policy))
+    assert node.container.images == ("/a", "/b")
+
+
+def test_an_unknown_group_is_an_error_and_changes_nothing(tmp_path) -> None:
+    policy = parse_policy("rules: [{name: a, groups: [no-such-group-here]}]").policy
+    with pytest.raises(PolicyError, match="group no-such-group-here: this host has no such group"):
+        compile_policy(policy, str(tmp_path), str(tmp_path / "node.json"))
+    assert os.listdir(tmp_path) == []

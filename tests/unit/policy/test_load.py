@@ -21,7 +21,10 @@ def errors_of(text: str) -> list[str]:
 
 def test_the_shipped_policy_is_the_labs() -> None:
     policy = load_policy(os.path.join(shipped_etc(), "gpushare.yaml")).policy
-    assert policy.partitions == {"bitfusion": "bitfusion", "shard": "shard"}
+    assert {name: kept.choices for name, kept in policy.partitions.items()} == {
+        "bitfusion": ["bitfusion"],
+        "shard": ["shard"],
+    }
     pool = policy.backends.bitfusion
     assert [(server.address, server.gpus, server.gpu_memory) for server in pool.servers] == [
         ("10.77.0.10:56001", 1, 16280 * MIB)
@@ -32,6 +35,7 @@ def test_the_shipped_policy_is_the_labs() -> None:
         "path": "/data/datasets/digits",
         "target": "/datasets/digits",
         "mode": "ro",
+        "groups": None,
     }
     assert policy.containers.images == ["/data/images", "/home"]
     assert policy.containers.mounts == ["/data", "/scratch", "/home"]
@@ -100,6 +104,22 @@ def test_all_errors_at_once_each_in_its_line() -> None:
         ("containers: {pid_namespace: 1}", "containers.pid_namespace: 1: "),
         ("datasets: {'a,b': {path: /a, target: /b}}", "a name begins with a letter or digit"),
         ("datasets: {a: {path: /a, target: /}}", "write a folder below /"),
+        ("rules:\n- name: a\n  maximum_fraction: 0.333", "f.yaml:3: rules[0].maximum_fraction: 0.333: is no multiple"),
+        ("rules:\n- {name: a}\n- {name: a}", "f.yaml:3: rules[1].name: 'a': rules[0] has that name"),
+        ("rules:\n- {name: a, users: []}", "f.yaml:2: rules[0].users: []: is empty: write at least one entry"),
+        ("rules:\n- {users: [a]}", "f.yaml:2: rules[0].name: is missing: write how the grant"),
+        ("rules: [{name: a, datasets: [x]}]", "rules[0].datasets[0]: 'x': no such dataset in this file: known are"),
+        ("rules: [{name: a, backends: [shard]}]", "rules[0].backends[0]: 'shard': no such backend in this file"),
+        ("rules: [{name: 'a\\nb'}]", "a rule's name has up to 40"),
+        ("rules: [{name: a, usrs: [x]}]", "rules[0].usrs: is not a setting: did you mean users?"),
+        ("rules: 3", "f.yaml:1: rules: 3: should be a valid list"),
+        ("partitions: {a: {default: shard, allowed: [nix]}}", "partitions.a.allowed[0]: 'nix': no such backend"),
+        ("partitions: {a: {allowed: []}}", "partitions.a.default: is missing"),
+        ("backends: {shard: {types: {t: {gpu_memory: 3}}}}", "backends.shard.types.t.gpu_memory: 3: is not an amount"),
+        ("containers: {images: ['docker://']}", "images[0]: 'docker://': write an absolute path, or a source"),
+        ("containers: {images: ['docker://h/../x']}", "write an absolute path, or a source"),
+        ("datasets: {a: {path: /a, target: /b, groups: []}}", "datasets.a.groups: []: is empty"),
+        ("whole_gpus: 1", "whole_gpus: 1: should be a valid boolean"),
         ("partitions: {shard: 3}", "f.yaml:1: partitions.shard: 3: no such backend"),
     ],
 )  # fmt: skip

@@ -1,0 +1,100 @@
+-- Images, mounts and datasets at submission: by name and lexical path. The node compares real paths once more.
+
+local part = ...
+local text = part("text")
+local refuse, show, split = text.refuse, text.show, text.split
+
+local M = {}
+
+-- The components of an absolute path or of a source such as docker://host/name (whose first component is `docker://`),
+-- nil for any other text.
+local function components(path)
+  local scheme, rest = path:match("^(%l[%l%d+.-]*://)(.+)$")
+  if path:find("%c") or not scheme and path:sub(1, 1) ~= "/" then return nil end
+  local parts = { scheme }
+  for name in (rest or path):gmatch("[^/]+") do
+    if name == ".." then return nil end
+    if name ~= "." then parts[#parts + 1] = name end
+  end
+  return parts
+end
+
+-- One component against one of the policy, in which * stands for any text and ? for one character.
+local function fits(name, pattern)
+  if not pattern:find("[*?]") then return name == pattern end
+  local lua = pattern:gsub("[^%w]", function(char)
+    return char == "*" and ".*" or char == "?" and "." or "%" .. char
+  end)
+  return name:find("^" .. lua .. "$") ~= nil
+end
+
+local function is_under(path, prefixes)
+  local parts = components(path)
+  for _, prefix in ipairs(parts and prefixes or {}) do
+    local inside = true
+    for index, pattern in ipairs(components(prefix) or { "" }) do
+      inside = inside and parts[index] ~= nil and fits(parts[index], pattern)
+    end
+    if inside then return true end
+  end
+  return false
+end
+
+local function alternatives(prefixes, none)
+  return #prefixes > 0 and table.concat(prefixes, " or ") or none
+end
+
+local function check_mount(mount, allowed, rule)
+  local parts = split(mount, ":")
+  local target = parts[2] and parts[2]:sub(1, 1) == "/" and components(parts[2])
+  if #parts < 2 or #parts > 3 or (parts[3] and parts[3] ~= "ro") or not target or #target == 0 then
+    refuse("containers", "--container-mounts=%s: write SRC:DST or SRC:DST:ro, absolute paths without ..", show(mount))
+  elseif parts[1]:sub(1, 1) ~= "/" or not is_under(parts[1], allowed) then
+    refuse(rule, "--container-mounts=%s: what is mounted must lie below %s", show(mount),
+      alternatives(allowed, "no folder: none is allowed here"))
+  end
+end
+
+local function check_dataset(policy, rule, name, user)
+  local dataset, allowed = policy.datasets[name], rule.get("datasets")
+  if dataset and (not allowed or allowed[name]) and (dataset == true or user and dataset[user]) then return end
+  local known = {}
+  for _, other in ipairs(text.sorted_keys(policy.datasets)) do
+    local members = policy.datasets[other]
+    if (not allowed or allowed[other]) and (members == true or user and members[user]) then known[#known + 1] = other end
+  end
+  refuse(dataset and rule.name or "containers", "--dataset=%s: %s: %s", show(name),
+    dataset and "is not open to you" or "no such dataset here",
+    #known > 0 and "known are " .. table.concat(known, ", ") or "the policy has none for you")
+end
+
+-- Refuse what the job's container options ask for beyond the policy.
+function M.check(policy, rule, request)
+  local options = request.options
+  local image, mounts, datasets, scope =
+    options.container_image, options.container_mounts, options.dataset, options.container_scope
+  if not image and (mounts or datasets) then
+    refuse("containers", "%s needs --container-image=PATH beside it",
+      mounts and "--container-mounts=" .. show(mounts) or "--dataset=" .. show(datasets))
+  elseif image and not is_under(image, rule.get("images")) then
+    refuse(rule.name, "--container-image=%s: images are absolute paths without .., below %s", show(image),
+      alternatives(rule.get("images"), "no folder: none is allowed here"))
+  end
+  for _, mount in ipairs(mounts and split(mounts, ",") or {}) do check_mount(mount, rule.get("mounts"), rule.name) end
+  for _, name in ipairs(datasets and split(datasets, ",") or {}) do
+    check_dataset(policy, rule, name, request.user)
+  end
+  if scope and scope ~= "job" and scope ~= "tasks" then
+    refuse("containers", "--container-scope=%s: write job or tasks", show(scope))
+  end
+end
+
+-- Refuse a job with a GPU and without a container where one is required.
+function M.check_required(rule, request, what)
+  if rule.get("container_required") and not request.options.container_image then
+    refuse(rule.name, "%s: GPUs are given to containers alone here: write --container-image=PATH beside it, below %s",
+      show(what), alternatives(rule.get("images"), "no folder"))
+  end
+end
+
+return M

@@ -1,0 +1,264 @@
+-- How a share becomes resources of Slurm's: one function for each backend.
+
+local part = ...
+local text, amounts = part("text"), part("amount")
+local refuse, show, decimal = text.refuse, text.show, text.decimal
+
+local M = {}
+
+-- MiB of one GPU: of the type that was asked for, else of the backend's GPUs; nil where it is not known.
+local function gpu_memory(backend, ask)
+  local of_type = ask.type and backend.types and backend.types[ask.type]
+  return of_type and of_type.gpu_memory_mib or not ask.type and backend.gpu_memory_mib or nil
+end
+
+-- Slices of each GPU for an ask, with "rounded up to " where they are more than asked.
+local function slices_of(policy, backend, ask, rule)
+  local per_gpu = policy.slices_per_gpu
+  if ask.gpus then return per_gpu, "" end
+  local share = ask
+  if ask.mib then
+    local memory = gpu_memory(backend, ask)
+    if not memory then
+      refuse(rule.name, "%s: the memory of these GPUs is not known here: write a share, --gres=gpu:0.25", show(ask.recorded))
+    elseif ask.mib > memory then
+      refuse(rule.name, "%s: each GPU has %d MiB: write at most gpu:%dM", show(ask.recorded), memory, memory)
+    end
+    share = { num = ask.mib, den = memory }
+  end
+  local slices, exact, down = amounts.to_slices(share, per_gpu)
+  local minimum = rule.get("minimum_slices")
+  if ask.mib then
+    slices = math.max(slices, minimum)
+  elseif down < minimum then
+    local least = decimal(minimum / per_gpu)
+    refuse(rule.name, "%s: below the smallest share, %s of a GPU: write --gres=gpu:%s", show(ask.recorded), least, least)
+  end
+  return slices, exact and slices == down and "" or "rounded up to "
+end
+
+-- Tasks on each node; nil where Slurm alone will know.
+function M.tasks_per_node(request)
+  if request.ntasks_per_node then return request.ntasks_per_node end
+  local tasks = request.num_tasks
+  local nodes = request.min_nodes and request.min_nodes == request.max_nodes and request.min_nodes
+  if not tasks then return 1 end
+  if not request.min_nodes and not request.max_nodes then nodes = 1 end
+  return nodes and tasks % nodes == 0 and tasks / nodes or nil
+end
+
+-- The ask for one node, with all of its tasks together; pinned to one node where it was for the whole job.
+local function for_node(ask, request, rule)
+  if ask.per == "node" then return ask end
+  local low, high = request.min_nodes or 1, request.max_nodes
+  local own = setmetatable({ pinned = false }, { __index = ask })
+  if ask.per == "socket" then
+    refuse(rule.name, "%s: a share of a GPU is for a node, a task or a job: write --gpus-per-node=, --gpus-per-task= or "
+      .. "--gpus=", show(ask.recorded))
+  elseif ask.per == "job" then
+    if low > 1 then
+      refuse(rule.name, "%s on %d nodes: a job's share lies on one node: write --gres=%s for as much on each node",
+        show(ask.recorded), low, show(ask.gres))
+    end
+    own.pinned = true
+    return own
+  end
+  own.pinned = low == 1 and not high
+  local tasks = M.tasks_per_node(request)
+  if own.pinned then tasks = request.num_tasks or tasks end
+  if request.ntasks_per_node and tasks ~= request.ntasks_per_node then tasks = nil end
+  if not tasks then
+    refuse(rule.name, "%s: the tasks must be equally many on each node: write -N and --ntasks-per-node beside it",
+      show(ask.recorded))
+  end
+  own.tasks = tasks
+  if ask.gpus then own.gpus = ask.gpus * tasks end
+  if ask.num then own.num = ask.num * tasks end
+  if ask.mib then own.mib = ask.mib * tasks end
+  return own
+end
+
+-- Refuse a share for each task that is more than one GPU when the tasks of a node share one.
+local function check_tasks(policy, backend, ask, rule)
+  if not ask.tasks or ask.gpus then return end
+  local memory = gpu_memory(backend, ask)
+  local num, den = ask.num or ask.mib, ask.den or memory
+  if den and num / den > 1 then
+    local fit = math.max(1, math.floor(den / (num / ask.tasks)))
+    refuse(rule.name, "%s: the tasks of a node share one GPU, and %d of them need more: write --ntasks-per-node=%d "
+      .. "and as many nodes as that takes, -N %d", show(ask.recorded), ask.tasks, fit, math.ceil(ask.tasks / fit))
+  end
+end
+
+-- { gpus, per_gpu, slices, fraction, whole, rounded, mib } on each node.
+local function amount_of(policy, backend, ask, rule)
+  check_tasks(policy, backend, ask, rule)
+  local per_gpu, rounded = slices_of(policy, backend, ask, rule)
+  local gpus = ask.gpus or ask.count or 1
+  local memory = gpu_memory(backend, ask)
+  local mib = memory and math.floor(per_gpu * memory / policy.slices_per_gpu)
+  if ask.limit_mib then
+    if mib and ask.limit_mib > mib then
+      refuse(rule.name, "%s: %s has %d MiB: write at most --gpu-mem=%dM, or a larger share", show(ask.limit_text),
+        show(ask.recorded), mib, mib)
+    end
+    mib = ask.limit_mib
+  end
+  return {
+    gpus = gpus, per_gpu = per_gpu, slices = per_gpu * gpus, fraction = per_gpu / policy.slices_per_gpu,
+    whole = per_gpu == policy.slices_per_gpu, rounded = rounded, mib = mib, limited = ask.limit_mib,
+  }
+end
+
+local function describe(policy, ask, amount, where)
+  local message
+  if amount.whole then
+    message = string.format("%s is %s%d whole GPU%s %s: %d slices", show(ask.recorded), amount.rounded, amount.gpus,
+      amount.gpus > 1 and "s" or "", where, amount.slices)
+  else
+    message = string.format("%s is %s%s of %s %s: %d of %d slices%s", show(ask.recorded), amount.rounded,
+      decimal(amount.fraction), amount.gpus > 1 and string.format("each of %d GPUs", amount.gpus) or "one GPU", where,
+      amount.per_gpu, policy.slices_per_gpu, amount.gpus > 1 and " each" or "")
+  end
+  if amount.mib then
+    message = message .. string.format(", %d MiB%s", amount.mib, amount.gpus > 1 and " each" or "")
+  end
+  if ask.tasks and ask.tasks > 1 then
+    message = message .. string.format(", for the %d tasks of a node together", ask.tasks)
+  end
+  return message
+end
+
+-- How many allocations of this size the pool can hold at once: an allocation lies on one server, in equal parts.
+local function pool_capacity(policy, backend, amount)
+  local count, largest = 0, 0
+  for _, gpus in ipairs(backend.servers) do
+    largest = math.max(largest, gpus)
+    count = count + math.floor(gpus / amount.gpus) * math.floor(policy.slices_per_gpu / amount.per_gpu)
+  end
+  return count, largest
+end
+
+-- The largest number of nodes that the rule's limit leaves this amount; nil where there is no limit.
+local function node_limit(policy, ask, slices, request, rule)
+  local maximum = rule.get("maximum_slices")
+  if not maximum then return nil end
+  local nodes = math.floor(maximum / slices)
+  local least = request.min_nodes or 1
+  if nodes < least then
+    local share = decimal(math.floor(maximum / least) / policy.slices_per_gpu)
+    refuse(rule.name, "%s%s: %s gives a job at most %s of a GPU in all: %s", show(ask.recorded),
+      least > 1 and string.format(" on %d nodes", least) or "", rule.name, decimal(maximum / policy.slices_per_gpu),
+      maximum < least and "take fewer nodes" or "write --gres=gpu:" .. share)
+  end
+  return nodes
+end
+
+-- Refuse whole GPUs where the rule has none.
+local function check_whole(ask, rule)
+  if rule.get("whole_gpus") == false then
+    refuse(rule.name, "%s: %s gives no whole GPUs: write a share, --gres=gpu:0.5", show(ask.recorded), rule.name)
+  end
+end
+
+-- Limits on whole GPUs that Slurm itself will place: the nodes that they may be on at most, nil where any number.
+function M.limit_plain(policy, asks, request, rule)
+  local slices = 0
+  for _, ask in ipairs(asks) do
+    check_whole(ask, rule)
+    local count = ask.gpus
+    if ask.per == "task" then count = count * (request.num_tasks or 1) end
+    if ask.per == "node" then count = count * (request.min_nodes or 1) end
+    slices = slices + count * policy.slices_per_gpu
+  end
+  local maximum = rule.get("maximum_slices")
+  if maximum and slices > maximum then
+    refuse(rule.name, "%s: %s gives a job at most %s of a GPU in all: write --gres=gpu:%s", show(asks[1].recorded),
+      rule.name, decimal(maximum / policy.slices_per_gpu), decimal(maximum / policy.slices_per_gpu))
+  end
+  local per_node = asks[1].per == "node" and #asks == 1 and asks[1].gpus * policy.slices_per_gpu
+  return maximum and per_node and request.min_nodes ~= request.max_nodes and math.floor(maximum / per_node) or nil
+end
+
+-- The two backends: (policy, backend, ask, request, rule) gives the amount (nil for whole GPUs of the node), the message
+-- and the fields of the job to set. -------------------------------------------------------------------------------
+
+function M.shard(policy, backend, ask, request, rule)
+  ask = for_node(ask, request, rule)
+  if ask.type and not (backend.types and backend.types[ask.type]) and not ask.gpus then
+    local known = text.sorted_keys(backend.types or {})
+    refuse(rule.name, "%s: no such type of GPU here: %s", show(ask.recorded),
+      #known > 0 and "known are " .. table.concat(known, ", ") or "write it without a type, --gres=gpu:0.25")
+  end
+  local amount = amount_of(policy, backend, ask, rule)
+  local nodes = node_limit(policy, ask, amount.slices, request, rule)
+  local type_part = ask.type and ask.type .. ":" or ""
+  local set = {}
+  if ask.pinned then
+    set.min_nodes, set.max_nodes = 1, 1
+  elseif nodes and (request.max_nodes or math.huge) > nodes then
+    set.max_nodes = nodes
+  end
+  if amount.whole then
+    check_whole(ask, rule)
+    set.gres = string.format("gpu:%s%d", type_part, amount.gpus)
+    return nil, string.format("%s is %s%s, whole GPUs of the node", show(ask.recorded), amount.rounded, set.gres), set
+  elseif amount.gpus > 1 then
+    local sum = amount.slices / policy.slices_per_gpu
+    refuse(rule.name, "%s: shares of a node's GPUs lie on one GPU: write --gres=gpu:%s", show(ask.recorded),
+      sum <= 1 and decimal(sum) .. " for as much of one" or string.format("%d for whole ones", math.ceil(sum)))
+  end
+  amount.nodes = not ask.pinned and request.min_nodes and request.min_nodes == request.max_nodes and request.min_nodes
+    or 1
+  set.gres = "shard:" .. type_part .. amount.slices
+  return amount, describe(policy, ask, amount, "of the node"), set
+end
+
+function M.bitfusion(policy, backend, ask, request, rule)
+  if ask.type then
+    refuse(rule.name, "%s: the pool's GPUs have no types: write --gres=gpu:%s", show(ask.recorded),
+      ask.gpus and string.format("%d", ask.gpus) or "0.25")
+  end
+  if request.het_job_offset then
+    -- Slurm takes licences from the first component alone.
+    refuse(rule.name, "%s: in a heterogeneous job the part with the pool's GPUs comes first: write it before the first :",
+      show(ask.recorded))
+  end
+  local low, high = request.min_nodes, request.max_nodes
+  ask = for_node(ask, request, rule)
+  -- Without -N clients count the nodes of --nodelist as the least, and name no most.
+  if high and (low or 1) ~= high and not ask.pinned then
+    refuse(rule.name, "%s: a pool request needs one number of nodes, not a range: write -N %d", show(ask.recorded),
+      low or 1)
+  end
+  local amount = amount_of(policy, backend, ask, rule)
+  if amount.whole then check_whole(ask, rule) end
+  amount.nodes = ask.pinned and 1 or low or 1
+  node_limit(policy, ask, amount.slices, request, rule)
+  local capacity, largest = pool_capacity(policy, backend, amount)
+  if amount.gpus > largest then
+    refuse(rule.name, "%s: the largest server of the pool has %d GPU%s: write at most --gres=gpu:%d",
+      show(ask.recorded), largest, largest == 1 and "" or "s", largest)
+  elseif amount.nodes > capacity then
+    refuse(rule.name, "%s on %d nodes: the pool has room for %d of them: write -N %d, or a smaller share",
+      show(ask.recorded), amount.nodes, capacity, capacity)
+  elseif (request.licenses or ""):find("|", 1, true) then
+    refuse(rule.name, "--licenses=%s: | cannot be combined with the pool's own licences: write one of them",
+      show(request.licenses))
+  end
+  local licence = string.format("%s:%d", backend.licence, amount.slices * amount.nodes)
+  local message = describe(policy, ask, amount, "in the bitfusion pool")
+  if not low and ask.per == "node" then
+    message = message .. "; on one node (-N n takes n times as much)"
+  elseif amount.nodes > 1 then
+    message = message .. string.format(", on each of %d nodes, %d slices in all", low, amount.slices * low)
+  end
+  return amount, message, {
+    gres = string.format("%s:%d", backend.gres, amount.slices),
+    licenses = request.licenses and request.licenses ~= "" and request.licenses .. "," .. licence or licence,
+    min_nodes = amount.nodes,
+    max_nodes = amount.nodes,
+  }
+end
+
+return M
