@@ -1,4 +1,4 @@
-"""`gpushare policy check|show|compile|reference`."""
+"""`gpushare policy check|show|compile|slurm-limits|reference`."""
 
 import click
 
@@ -48,6 +48,19 @@ def compile_command(file: str, slurm_dir: str, node_file: str) -> None:
 
     for path in compile_policy(load_policy(file).policy, slurm_dir, node_file):
         click.echo(f"wrote {path}")
+
+
+@policy.command("slurm-limits")
+@click.argument("file", default=POLICY_YAML)
+def slurm_limits(file: str) -> None:
+    """Print the sacctmgr commands that make Slurm keep the policy's running limits."""
+    import shlex
+
+    from slurm_gpushare.policy.limits import sacctmgr_commands
+    from slurm_gpushare.policy.load import load_policy
+
+    for command in sacctmgr_commands(load_policy(file).policy):
+        click.echo(shlex.join(command))
 
 
 @policy.command()

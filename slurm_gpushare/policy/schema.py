@@ -208,6 +208,19 @@ class Rule(Limits):
     partitions: Names | None = _setting("Slurm partitions", None)
 
 
+class RunningLimit(Settings):
+    """How many GPUs may be in use at one time. Slurm keeps it: `gpushare policy slurm-limits` prints what to tell it.
+
+    Slurm counts shares of the nodes' GPUs, whole GPUs and shares of the pool apart: each may reach the limit by itself.
+    """
+
+    qos: Names | None = _setting("the QOS that it holds for", None)
+    accounts: Names | None = _setting("the accounts that it holds for", None)
+    users: Names | None = _setting("the users that it holds for", None)
+    per_user: float | None = _setting("the most that one user has in use", None, "GPUs", ge=0)
+    together: float | None = _setting("the most that all users of a QOS or account have in use", None, "GPUs", ge=0)
+
+
 class Agent(Settings):
     """The agent that measures on each node."""
 
@@ -253,6 +266,7 @@ class Policy(Settings):
         "which partition shares GPUs by which backend; one that is not named shares none", {}
     )
     rules: list[Rule] = _setting("what holds for some jobs instead; the first rule that matches wins", [])
+    running_limits: list[RunningLimit] = _setting("what may be in use at one time, kept by Slurm", [])
     backends: Backends = _setting("the ways of sharing that this cluster has", Backends())
     containers: Containers = _setting("what containers jobs may run in", Containers())
     datasets: dict[Name, Dataset] = _setting("folders that users ask for by --dataset=NAME", {})
@@ -288,6 +302,8 @@ def conflicts(data: object) -> list[tuple[tuple, str]]:
     rules = [rule if isinstance(rule, dict) else {} for rule in _sequence(data, "rules")]
     for place, section in [((), data), *((("rules", index), rule) for index, rule in enumerate(rules))]:
         found += _off_grid(place, section, data.get("slices_per_gpu", 100))
+    for index, limit in enumerate(_sequence(data, "running_limits")):
+        found += _limit_conflicts(("running_limits", index), limit, data.get("slices_per_gpu", 100))
     names: dict[object, int] = {}
     for index, rule in enumerate(rules):
         name = rule.get("name")
@@ -324,9 +340,27 @@ def _backends_named(data: dict) -> list[tuple[tuple, object]]:
     return named
 
 
-def _off_grid(place: tuple, section: dict, slices: object) -> list[tuple[tuple, str]]:
+def _limit_conflicts(place: tuple, limit: object, slices: object) -> list[tuple[tuple, str]]:
+    if not isinstance(limit, dict):
+        return []
+    found = _off_grid(place, limit, slices, ("per_user", "together"))
+    if not any(limit.get(name) for name in ("qos", "accounts", "users")):
+        found.append((place, "holds for nobody: write qos, accounts or users"))
+    if limit.get("per_user") is None and limit.get("together") is None:
+        found.append((place, "limits nothing: write per_user or together"))
+    if limit.get("users") and limit.get("together") is not None:
+        found.append(((*place, "together"), "is for the users of a QOS or account: write per_user"))
+    return found
+
+
+FRACTIONS = ("minimum_fraction", "maximum_fraction")
+
+
+def _off_grid(
+    place: tuple, section: dict, slices: object, names: tuple[str, ...] = FRACTIONS
+) -> list[tuple[tuple, str]]:
     found = []
-    for name in ("minimum_fraction", "maximum_fraction"):
+    for name in names:
         value = section.get(name)
         numbers = isinstance(value, (int, float)) and isinstance(slices, int) and 0 < value < 1e9 and slices >= 1
         if numbers and (Decimal(str(value)) * slices) % 1:
