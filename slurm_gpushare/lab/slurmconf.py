@@ -5,6 +5,9 @@ from slurm_gpushare.lab.params import ADDRESS, CONTROLLER, SHARDS_PER_GPU, SLICE
 LOG = "/var/log/lab"
 CPUS = 8
 MEMORY_MIB = 16000
+GPU_TYPE = "p100"
+# A gres and a licence that are none of ours, for jobs that ask for both.
+NVME = 4
 
 
 def _range(prefix: str, count: int) -> str:
@@ -49,8 +52,8 @@ def slurm_conf(params: LabParams) -> str:
         "SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=100000,bf_interval=2,"
         "bf_min_age_reserve=0,bf_continue",
         "",
-        "GresTypes=gpu,shard,bitfusion",
-        f"Licenses=bitfusion:{pool}",
+        "GresTypes=gpu,shard,bitfusion,nvme",
+        f"Licenses=bitfusion:{pool},matlab:4",
         "PrologFlags=Alloc",
         "",
         "AccountingStorageType=accounting_storage/slurmdbd",
@@ -71,7 +74,7 @@ def slurm_conf(params: LabParams) -> str:
     lines.append("")
     for number, node in enumerate(params.all_nodes, start=1):
         if node in params.gpu_nodes:
-            gres = f"gpu:{params.gpus},shard:{params.gpus * SHARDS_PER_GPU}"
+            gres = f"gpu:{GPU_TYPE}:{params.gpus},shard:{params.gpus * SHARDS_PER_GPU},nvme:{NVME}"
         else:
             gres = f"bitfusion:{pool}"
         lines.append(
@@ -92,8 +95,9 @@ def gres_conf(params: LabParams) -> str:
     devices = f"/dev/nvidia[0-{params.gpus - 1}]" if params.gpus > 1 else "/dev/nvidia0"
     gpu_nodes = _range("n", params.nodes)
     return (
-        f"NodeName={gpu_nodes} Name=gpu File={devices}\n"
+        f"NodeName={gpu_nodes} Name=gpu Type={GPU_TYPE} File={devices}\n"
         f"NodeName={gpu_nodes} Name=shard Count={params.gpus * SHARDS_PER_GPU}\n"
+        f"NodeName={gpu_nodes} Name=nvme Count={NVME} Flags=CountOnly\n"
         f"NodeName={_range('c', params.clients)} Name=bitfusion Count={pool} Flags=CountOnly\n"
     )
 

@@ -111,7 +111,11 @@ def _lua_backends(policy: Policy) -> dict[str, dict]:
         shard = policy.backends.shard
         backends["shard"] = {
             "gpu_memory_mib": _mib(shard.gpu_memory),
-            "types": {name: {"gpu_memory_mib": _mib(kind.gpu_memory)} for name, kind in shard.types.items()} or None,
+            "types": {
+                name: {"gpu_memory_mib": _mib(kind.gpu_memory), "feature": kind.feature}
+                for name, kind in shard.types.items()
+            }
+            or None,
         }
     return backends
 

@@ -124,6 +124,11 @@ class GpuType(Settings):
     """One of Slurm's GPU types."""
 
     gpu_memory: Memory | None = _setting("memory of each GPU of the type; null where it is not known", None, UNIT)
+    feature: Name | None = _setting(
+        "the feature (slurm.conf) of the nodes that have GPUs of this type and no other, by which Slurm places its "
+        "shares; null where all shared GPUs are of it",
+        None,
+    )
 
 
 class Shard(Settings):
@@ -302,6 +307,11 @@ def conflicts(data: object) -> list[tuple[tuple, str]]:
     rules = [rule if isinstance(rule, dict) else {} for rule in _sequence(data, "rules")]
     for place, section in [((), data), *((("rules", index), rule) for index, rule in enumerate(rules))]:
         found += _off_grid(place, section, data.get("slices_per_gpu", 100))
+    shard = backends.get("shard")
+    types = _mapping(shard, "types") if isinstance(shard, dict) else {}
+    for name, kind in types.items() if len(types) > 1 else ():
+        if not (isinstance(kind, dict) and kind.get("feature")):
+            found.append((("backends", "shard", "types", name), "one of several types: write feature, its nodes' own"))
     for index, limit in enumerate(_sequence(data, "running_limits")):
         found += _limit_conflicts(("running_limits", index), limit, data.get("slices_per_gpu", 100))
     names: dict[object, int] = {}

@@ -53,6 +53,12 @@ ROWS = [
     Row("--gpu-share=1/4 --gpu-mem=1G", 25),
     Row("--gpu-mem=8G", 51, partition=POOL),
     Row("--gres=gpu:0.25 --gpu-backend=shard", 25),
+    Row("--gres=gpu:p100:0.25", 25),
+    Row("--gpus=p100:0.25", 25),
+    Row("--gpus-per-task=p100:0.25", 25),
+    Row("--gres=gpu:p100:8G", 51),
+    Row("--gres=gpu:0.25,nvme:1", 25),
+    Row("--gres=gpu:0.25 --licenses=matlab:1", 25, partition=POOL),
     Row("--gres=gpu:1", whole="gres/gpu:1", inner="Invalid generic resource"),
     Row("--gpus=1", whole="gres/gpu:1", inner="Invalid generic resource"),
     Row("--gres=gpu:1", 100, partition=POOL, inner="Invalid generic resource"),
@@ -167,6 +173,18 @@ def test_two_steps_run_side_by_side(site: Cluster, partition: str, options: str,
     assert [line.strip() for line in text.splitlines() if line.startswith("together")] == [
         f"together {shards}".strip()
     ] * 2, text
+
+
+POOL_PART = ["-pbitfusion", "-n1", "--gres=gpu:0.25", "sh", "-c", "echo pool $SLURM_JOB_LICENSES"]
+SHARD_PART = ["-pshard", "-n1", "--gres=gpu:0.5", "sh", "-c", "echo shards $SLURM_SHARDS_ON_NODE"]
+
+
+def test_each_part_of_a_heterogeneous_job_has_its_own_share(site: Cluster) -> None:
+    done = site.run("srun", *POOL_PART, ":", *SHARD_PART, user="alice")
+    assert sorted(done.stdout.splitlines()) == ["pool bitfusion:25", "shards 50"]
+    # Slurm takes licences from the first part alone.
+    done = site.run("srun", *SHARD_PART, ":", *POOL_PART, user="alice", check=False)
+    assert done.returncode != 0 and "the part with the pool's GPUs comes first" in done.stderr
 
 
 PLAIN = ["env", "SLURM_CONF=/tmp/plain.conf", "sbatch", "--parsable", "--hold", "--wrap=true"]

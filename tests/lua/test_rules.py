@@ -14,7 +14,9 @@ partitions:
   bitfusion: bitfusion
 backends:
   bitfusion: {servers: [{address: "10.0.0.1:56001", gpus: 4, gpu_memory: 16 GiB}]}
-  shard: {gpu_memory: 40 GiB, types: {tesla: {gpu_memory: 16 GiB}, a100: {gpu_memory: 40 GiB}}}
+  shard:
+    gpu_memory: 40 GiB
+    types: {tesla: {gpu_memory: 16 GiB, feature: old}, a100: {gpu_memory: 40 GiB, feature: new}}
 containers:
   images: [/data/images, "/scratch/*/images", "docker://registry.example.org/group"]
 datasets:
@@ -119,19 +121,27 @@ def test_a_choice_of_backends(ruled) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "gres", "memory"),
+    ("text", "gres", "feature", "memory"),
     [
-        ("gpu:tesla:0.25", "shard:tesla:25", 4096),
-        ("gpu:a100@1/4", "shard:a100:25", 10240),
-        ("gpu:tesla:8G", "shard:tesla:50", 8192),
-        ("gpu:8G", "shard:20", 8192),
+        ("gpu:tesla:0.25", "shard:25", "old", 4096),
+        ("gpu:a100@1/4", "shard:25", "new", 10240),
+        ("gpu:tesla:8G", "shard:50", "old", 8192),
+        ("gpu:8G", "shard:20", None, 8192),
     ],
 )
-def test_types_have_their_own_memory(ruled, text: str, gres: str, memory: int) -> None:
+def test_types_have_their_own_nodes_and_memory(ruled, text: str, gres: str, feature: str | None, memory: int) -> None:
     answer = ruled.submit(tres_per_node=f"gres/{text}", partition="shard")
+    assert answer.job.get("features") == feature
     assert answer.job["tres_per_node"] == f"gres/{gres}", answer.told
     grant = decode_grant(answer.job["extra"])
     assert (grant.memory, grant.request) == (memory * 1024**2, text.replace("@", ":"))
+
+
+def test_a_types_feature_beside_the_users_constraint(ruled) -> None:
+    job = {"tres_per_node": "gres/gpu:tesla:0.25", "partition": "shard"}
+    assert ruled.submit(**job, features="fast").job["features"] == "fast&old"
+    refused = ruled.submit(**job, features="fast|slow")
+    assert refused.told[0].endswith("write --constraint with old in it, and the share without a type")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ end
 function M.read_request(job_desc, part_list)
   local request = { options = {} }
   for _, field in ipairs(requests.FIELDS) do request[field.name] = job_desc[field.name] end
-  for _, name in ipairs({ "licenses", "cpus_per_tres", "mem_per_tres", "tres_freq" }) do
+  for _, name in ipairs({ "licenses", "features", "cpus_per_tres", "mem_per_tres", "tres_freq" }) do
     request[name] = job_desc[name]
   end
   for _, name in ipairs({ "min_nodes", "max_nodes", "ntasks_per_tres", "num_tasks", "ntasks_per_node",

@@ -180,19 +180,33 @@ function M.limit_plain(policy, asks, request, rule)
   return maximum and per_node and request.min_nodes ~= request.max_nodes and math.floor(maximum / per_node) or nil
 end
 
+-- The job's constraint with the feature of the nodes that have a type. Steps cannot be made in a job that holds shards of
+-- a type ("Invalid generic resource", 24.11.5), so shards are asked for without it and Slurm is told of the nodes instead.
+local function constraint(request, ask, feature, rule)
+  local own = request.features or ""
+  if request.changes then
+    refuse(rule.name, "%s: a share of one type cannot be put into a job: cancel it and submit it as it should be",
+      show(ask.recorded))
+  elseif own:find("[|%[%]*]") then
+    refuse(rule.name, "%s beside --constraint=%s: write --constraint with %s in it, and the share without a type",
+      show(ask.recorded), show(own), feature)
+  end
+  return own == "" and feature or own .. "&" .. feature
+end
+
 -- The two backends: (policy, backend, ask, request, rule) gives the amount (nil for whole GPUs of the node), the message
 -- and the fields of the job to set. -------------------------------------------------------------------------------
 
 function M.shard(policy, backend, ask, request, rule)
   ask = for_node(ask, request, rule)
-  if ask.type and not (backend.types and backend.types[ask.type]) and not ask.gpus then
+  local kind = ask.type and backend.types and backend.types[ask.type]
+  if ask.type and not kind and not ask.gpus then
     local known = text.sorted_keys(backend.types or {})
     refuse(rule.name, "%s: no such type of GPU here: %s", show(ask.recorded),
       #known > 0 and "known are " .. table.concat(known, ", ") or "write it without a type, --gres=gpu:0.25")
   end
   local amount = amount_of(policy, backend, ask, rule)
   local nodes = node_limit(policy, ask, amount.slices, request, rule)
-  local type_part = ask.type and ask.type .. ":" or ""
   local set = {}
   if ask.pinned then
     set.min_nodes, set.max_nodes = 1, 1
@@ -201,7 +215,7 @@ function M.shard(policy, backend, ask, request, rule)
   end
   if amount.whole then
     check_whole(ask, rule)
-    set.gres = string.format("gpu:%s%d", type_part, amount.gpus)
+    set.gres = string.format("gpu:%s%d", ask.type and ask.type .. ":" or "", amount.gpus)
     return nil, string.format("%s is %s%s, whole GPUs of the node", show(ask.recorded), amount.rounded, set.gres), set
   elseif amount.gpus > 1 then
     local sum = amount.slices / policy.slices_per_gpu
@@ -210,7 +224,8 @@ function M.shard(policy, backend, ask, request, rule)
   end
   amount.nodes = not ask.pinned and request.min_nodes and request.min_nodes == request.max_nodes and request.min_nodes
     or 1
-  set.gres = "shard:" .. type_part .. amount.slices
+  set.gres = "shard:" .. amount.slices
+  if kind and kind.feature then set.features = constraint(request, ask, kind.feature, rule) end
   return amount, describe(policy, ask, amount, "of the node"), set
 end
 

@@ -18,9 +18,9 @@ def settings(text: str) -> dict[str, str]:
 
 def test_shares_of_gpus_and_of_the_pool() -> None:
     conf = settings(slurmconf.slurm_conf(LabParams(nodes=3, gpus=4, pool_gpus=2)))
-    assert "Gres=gpu:4,shard:400 " in conf["NodeName=n3"]
+    assert "Gres=gpu:p100:4,shard:400,nvme:4 " in conf["NodeName=n3"]
     assert "Gres=bitfusion:200 " in conf["NodeName=c2"]
-    assert conf["Licenses"] == "bitfusion:200"
+    assert conf["Licenses"] == "bitfusion:200,matlab:4"
     assert "NodeName=n4" not in conf
     assert conf["PartitionName=shard"].startswith("shard Nodes=n[1-3] Default=YES")
     assert conf["PartitionName=bitfusion"].startswith("bitfusion Nodes=c[1-2]")
@@ -47,18 +47,18 @@ def test_the_project_is_named_unless_bare() -> None:
     [
         (
             LabParams(nodes=1, gpus=1),
-            ["NodeName=n1 Name=gpu File=/dev/nvidia0", "NodeName=n1 Name=shard Count=100"],
+            ["NodeName=n1 Name=gpu Type=p100 File=/dev/nvidia0", "NodeName=n1 Name=shard Count=100"],
         ),
         (
             LabParams(nodes=2, gpus=3),
-            ["NodeName=n[1-2] Name=gpu File=/dev/nvidia[0-2]", "NodeName=n[1-2] Name=shard Count=300"],
+            ["NodeName=n[1-2] Name=gpu Type=p100 File=/dev/nvidia[0-2]", "NodeName=n[1-2] Name=shard Count=300"],
         ),
     ],
 )
 def test_gres_conf(params: LabParams, lines: list[str]) -> None:
     text = slurmconf.gres_conf(params).splitlines()
     assert text[:2] == lines
-    assert text[2] == "NodeName=c[1-2] Name=bitfusion Count=100 Flags=CountOnly"
+    assert text[3] == "NodeName=c[1-2] Name=bitfusion Count=100 Flags=CountOnly"
 
 
 def test_hosts_names_every_node() -> None:

@@ -56,7 +56,7 @@ def test_the_shipped_policy_as_slurmctld_reads_it(policy) -> None:
         "partitions": {"bitfusion": {1: "bitfusion"}, "shard": {1: "shard"}},
         "backends": {
             "bitfusion": {"licence": "bitfusion", "gres": "bitfusion", "servers": {1: 1}, "gpu_memory_mib": 16280},
-            "shard": {},
+            "shard": {"types": {"p100": {"gpu_memory_mib": 16280}}},
         },
         "datasets": {"digits": True},
         "limits": {

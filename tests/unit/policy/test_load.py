@@ -115,6 +115,7 @@ def test_all_errors_at_once_each_in_its_line() -> None:
         ("rules: 3", "f.yaml:1: rules: 3: should be a valid list"),
         ("partitions: {a: {default: shard, allowed: [nix]}}", "partitions.a.allowed[0]: 'nix': no such backend"),
         ("partitions: {a: {allowed: []}}", "partitions.a.default: is missing"),
+        ("backends: {shard: {types: {a: {}, b: {feature: x}}}}", "backends.shard.types.a: {}: one of several types"),
         ("backends: {shard: {types: {t: {gpu_memory: 3}}}}", "backends.shard.types.t.gpu_memory: 3: is not an amount"),
         ("containers: {images: ['docker://']}", "images[0]: 'docker://': write an absolute path, or a source"),
         ("containers: {images: ['docker://h/../x']}", "write an absolute path, or a source"),
