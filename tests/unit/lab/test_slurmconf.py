@@ -24,7 +24,7 @@ def test_shares_of_gpus_and_of_the_pool() -> None:
     assert "NodeName=n4" not in conf
     assert conf["PartitionName=shard"].startswith("shard Nodes=n[1-3] Default=YES")
     assert conf["PartitionName=bitfusion"].startswith("bitfusion Nodes=c[1-2]")
-    assert conf["GresTypes"] == "gpu,shard,bitfusion"
+    assert conf["GresTypes"] == "gpu,shard,bitfusion,nvme"
     assert {"gres/gpu", "gres/shard", "gres/bitfusion", "license/bitfusion"} == set(
         conf["AccountingStorageTRES"].split(",")
     )
