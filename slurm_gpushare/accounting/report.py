@@ -67,11 +67,15 @@ class Share:
 
 
 def concerns_us(row: JobRow, has_usage: bool) -> bool:
-    """Tell whether a run belongs into reports: it has begun, and has a grant, GPUs or shards, or a usage record."""
+    """Tell whether a run belongs into reports.
+
+    It has begun, and has a grant, GPUs or shards, a usage record, or asked for a share that its client lost.
+    """
     if row.start is None or not row.alloc_tres:
         return False
     tres = parse_tres(row.alloc_tres)
-    return has_usage or looks_like_grant(row.extra) or gres_count(tres, "gpu") > 0 or gres_count(tres, "shard") > 0
+    held = gres_count(tres, "gpu") > 0 or gres_count(tres, "shard") > 0
+    return held or has_usage or looks_like_grant(row.extra) or row.lost_request is not None
 
 
 def build(rows: Iterable[JobRow], records: Iterable[UsageRecord], start: float, end: float) -> list[RunReport]:
@@ -146,6 +150,8 @@ def share_of(row: JobRow, records: Sequence[UsageRecord] = ()) -> Share:
     allocated, asked = parse_tres(row.alloc_tres), parse_tres(row.req_tres)
     if gpus := gres_count(allocated, "gpu"):
         return Share("gpu", _each(gpus, row.nodes), 1.0, _request(asked, row.nodes))
+    if row.lost_request is not None and not records:
+        return Share(gpus=0, request=row.lost_request)
     measured = _share_of_records(records)
     if gres_count(allocated, "shard") and measured.backend is None:
         return Share("shard", request=_request(asked, row.nodes))

@@ -83,6 +83,7 @@ class Job(Base):
     alloc_tres: Mapped[str] = mapped_column(Text)
     req_tres: Mapped[str] = mapped_column(Text)
     extra: Mapped[str] = mapped_column(Text)
+    lost_request: Mapped[str | None] = mapped_column(Text)
 
 
 class Meta(Base):

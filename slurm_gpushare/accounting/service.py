@@ -111,7 +111,9 @@ class Service:
         # All users' runs are brought up to date: who asks changes what is shown, not what is known.
         warnings = await _in(self._slurm, self._refresher.refresh, replace(selection, uid=None, users=None))
         runs = await _in(self._sql, self._runs, selection)
-        return web.json_response({"runs": runs, "warnings": warnings})
+        return web.json_response(
+            {"runs": runs, "warnings": warnings + [_lost(run) for run in runs if run["gpus"] == 0]}
+        )
 
     def _runs(self, selection: Selection) -> list[dict]:
         wide = replace(selection, start=selection.start - SLACK, end=selection.end + SLACK)
@@ -141,6 +143,11 @@ class Service:
         for pool in (self._identity, self._slurm, self._sql):
             pool.shutdown(wait=pool is self._sql, cancel_futures=True)
         self._store.close()
+
+
+def _lost(run: dict) -> str:
+    """Tell of a run whose share Slurm's client lost on its way."""
+    return f"job {run['job_id']} asked for {run['request']} by a client without cli_filter, and ran without a GPU"
 
 
 def serve(host: str, port: int, database: str) -> None:

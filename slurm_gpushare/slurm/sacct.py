@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from slurm_gpushare.grant import looks_like_grant
 from slurm_gpushare.slurm.command import SlurmError, run_slurm
 
 TIMEOUT = 60.0  # seconds: slurmdbd may have to read a long period
@@ -32,7 +33,10 @@ FIELDS = (
     "AllocTRES",
     "ReqTRES",
     "Extra",
+    "SubmitLine",
 )
+# A share, in the spelling that Slurm's clients from 23.11 on turn into no GPU at all.
+_LOST = re.compile(r"--gpus-per-task[= ](?:[A-Za-z][\w.-]*:)?(?:[0-9]*\.[0-9]+|[0-9]+%|[0-9]+/[0-9]+)(?= |$)")
 _ARRAY = re.compile(r"([0-9]+)_(?:([0-9]+)|\[.*\])")
 
 
@@ -61,6 +65,7 @@ class JobRow:
     alloc_tres: str  # "" until the job has resources
     req_tres: str
     extra: str
+    lost_request: str | None = None  # what the client lost: the job asked for it, and ran without a GPU
 
     @property
     def key(self) -> tuple[str, int, int, int]:
@@ -79,6 +84,16 @@ def sacct_argv(start: float, end: float, delimiter: str, jobs: Iterable[int] = (
         "--format=" + ",".join(FIELDS),
         *period,
     ]
+
+
+def lost_request(submit_line: str, alloc_tres: str, extra: str) -> str | None:
+    """Return the share that a client without cli_filter lost, None where none was.
+
+    Only what stands on the command line can be found, not what an #SBATCH line asked for; nothing else of the line is
+    kept, since it may hold secrets.
+    """
+    found = _LOST.search(submit_line)
+    return found[0] if found and "gres/" not in alloc_tres and not looks_like_grant(extra) else None
 
 
 def parse_sacct(text: str, delimiter: str) -> list[JobRow]:
@@ -131,6 +146,7 @@ def _row(values: list[str]) -> JobRow:
             alloc_tres=field["AllocTRES"],
             req_tres=field["ReqTRES"],
             extra=field["Extra"],
+            lost_request=lost_request(field["SubmitLine"], field["AllocTRES"], field["Extra"]),
         )
     except ValueError as error:
         raise SlurmError(f"sacct: job {field['JobIDRaw']!r}: {error}") from None

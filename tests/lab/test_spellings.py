@@ -205,6 +205,21 @@ def test_a_client_without_the_filter_keeps_to_gres(site: Cluster, without_filter
     assert done.returncode != 0 and "gpushare:" not in done.stderr
 
 
+def test_the_report_finds_what_a_client_without_the_filter_lost(site: Cluster) -> None:
+    site.run("sh", "-c", "grep -v ^CliFilterPlugins /etc/slurm/slurm.conf >/tmp/plain.conf; chmod 644 /tmp/plain.conf")
+    done = site.run(
+        *["env", "SLURM_CONF=/tmp/plain.conf", "srun", "-n1", "--gpus-per-task=0.25"],
+        *["sh", "-c", "echo $SLURM_JOB_ID ${SLURM_SHARDS_ON_NODE:-none}"],
+        user="alice",
+    )
+    job, shards = done.stdout.split()
+    assert shards == "none"
+    told = site.run("gpushare", "report", "jobs", "--job", job, "--format", "json", user="alice")
+    (run,) = json.loads(told.stdout)
+    assert (run["request"], run["backend"], run["gpus"]) == ("--gpus-per-task=0.25", None, 0)
+    assert f"job {job} asked for --gpus-per-task=0.25 by a client without cli_filter" in told.stderr
+
+
 def test_a_policy_can_refuse_clients_without_the_filter(site: Cluster, without_filter: list[str]) -> None:
     policy = "/etc/gpushare/gpushare.yaml"
     site.run("cp", "-a", policy, "/tmp/kept.yaml")

@@ -7,22 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_gpushare.slurm.command import SlurmError
-from slurm_gpushare.slurm.sacct import FIELDS, JobRow, parse_sacct, sacct_argv
+from slurm_gpushare.slurm.sacct import FIELDS, JobRow, lost_request, parse_sacct, sacct_argv
 
 MARK = "\x1f0123456789abcdef\x1f"
 
 # As printed by 24.11.5, "|" for the delimiter: a requeued array task, its second run waiting, a running job.
 REQUEUED = (
     "lab|5|2_0|1795364126|0|1795364126|1795364129|3|alice|1001|physics|shard|normal|REQUEUED|0:0|1|n1|"
-    "billing=1,cpu=1,gres/shard=25,mem=500M,node=1|billing=1,cpu=1,gres/shard=25,mem=500M,node=1||"
+    "billing=1,cpu=1,gres/shard=25,mem=500M,node=1|billing=1,cpu=1,gres/shard=25,mem=500M,node=1||sbatch job.sh|"
 )
 PENDING = (
     "lab|5|2_0|1795364129|1|Unknown|Unknown|0|alice|1001|physics|shard|normal|PENDING|0:0|1|None assigned||"
-    "billing=1,cpu=1,gres/shard=25,mem=500M,node=1||"
+    "billing=1,cpu=1,gres/shard=25,mem=500M,node=1||sbatch job.sh|"
 )
 RUNNING = (
     "lab|3|3|1795364126|0|1795364128|Unknown|2|alice|1001|physics|shard|normal|RUNNING|0:0|2|n[1-2]|"
-    "billing=2,cpu=2,gres/gpu=2,mem=1000M,node=2|billing=2,cpu=2,gres/gpu=2,mem=1000M,node=2||"
+    "billing=2,cpu=2,gres/gpu=2,mem=1000M,node=2|billing=2,cpu=2,gres/gpu=2,mem=1000M,node=2||sbatch -N2 job.sh|"
 )
 
 
@@ -59,7 +59,8 @@ def test_what_is_not_readable_is_refused(text: str) -> None:
 
 @given(st.lists(st.text().filter(lambda text: MARK not in text), min_size=1, max_size=4))
 def test_no_text_of_a_user_can_pose_as_a_row(texts: list[str]) -> None:
-    lines = "".join(RUNNING.replace("|", MARK)[: -len(MARK)] + text + MARK + "\n" for text in texts)
+    head = RUNNING.removesuffix("|sbatch -N2 job.sh|").replace("|", MARK)
+    lines = "".join(head + text + MARK + text + MARK + "\n" for text in texts)
     rows = parse_sacct(lines, MARK)
     assert [row.extra for row in rows] == texts
     assert {row.job_id for row in rows} == {3}
@@ -96,7 +97,8 @@ word = st.from_regex(r"[a-z][a-z0-9_-]{0,9}", fullmatch=True)
     )
 )
 def test_what_is_written_is_read_again(row: JobRow) -> None:
-    values = [row.cluster, row.job_id, row.job_id, row.submit, row.restart, row.start, row.end, *astuple(row)[8:]]
+    told = [*astuple(row)[8:-1], "sbatch job.sh"]
+    values = [row.cluster, row.job_id, row.job_id, row.submit, row.restart, row.start, row.end, *told]
     texts = [
         "Unknown" if value is None and name in ("Start", "End") else value
         for name, value in zip(FIELDS, values, strict=True)
@@ -110,3 +112,20 @@ def test_argv_has_no_shell_and_every_run() -> None:
     assert argv[0] == "sacct" and "-D" in argv and "-X" in argv and "-a" in argv and f"--delimiter={MARK}" in argv
     assert argv[-4:] == ["-S", "2026-11-22T16:15:26", "-E", "2026-11-22T16:16:40"]
     assert sacct_argv(0, 1, MARK, [5, 7])[-2:] == ["-j", "5,7"]
+
+
+@pytest.mark.parametrize(
+    ("line", "lost"),
+    [
+        ("sbatch --gpus-per-task=0.25 -n1 job.sh", "--gpus-per-task=0.25"),
+        ("srun -n1 --gpus-per-task a100:1/4", "--gpus-per-task a100:1/4"),
+        ("sbatch --gpus-per-task=25% job.sh secret", "--gpus-per-task=25%"),
+        ("sbatch --gpus-per-task=1 -n1 job.sh", None),
+        ("sbatch job.sh x--gpus-per-task=0.25x", None),
+        ("sbatch job.sh", None),
+    ],
+)
+def test_the_share_that_a_client_lost(line: str, lost: str | None) -> None:
+    assert lost_request(line, "billing=1,cpu=1,mem=500M,node=1", "") == lost
+    assert lost_request(line, "billing=1,cpu=1,gres/shard=25,mem=500M,node=1", "") is None
+    assert lost_request(line, "cpu=1", '{"v":1,"backend":"bitfusion"}') is None
