@@ -217,6 +217,7 @@ class RunningLimit(Settings):
     """How many GPUs may be in use at one time. Slurm keeps it: `gpushare policy slurm-limits` prints what to tell it.
 
     Slurm counts shares of the nodes' GPUs, whole GPUs and shares of the pool apart: each may reach the limit by itself.
+    Where a QOS limits all its users together, Slurm does not look at what the job's account or user may have in use.
     """
 
     qos: Names | None = _setting("the QOS that it holds for", None)

@@ -9,7 +9,7 @@ backends:
     servers: [{address: "10.77.0.10:56001", gpus: 1, gpu_memory: 16 GiB}]
 running_limits:
   - qos: [normal]
-    together: 3
+    per_user: 3
   - accounts: [biology]
     per_user: 0.3
     together: 0.5

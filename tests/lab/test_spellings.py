@@ -57,7 +57,7 @@ ROWS = [
     Row("--gpus=p100:0.25", 25),
     Row("--gpus-per-task=p100:0.25", 25),
     Row("--gres=gpu:p100:8G", 51),
-    Row("--gres=gpu:0.25,nvme:1", 25),
+    Row("--gres=gpu:0.25,nvme:1", 25, inner="Invalid generic resource"),
     Row("--gres=gpu:0.25 --licenses=matlab:1", 25, partition=POOL),
     Row("--gres=gpu:1", whole="gres/gpu:1", inner="Invalid generic resource"),
     Row("--gpus=1", whole="gres/gpu:1", inner="Invalid generic resource"),
