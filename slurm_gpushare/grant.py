@@ -20,17 +20,18 @@ PREFIX = '{"v":'
 
 
 class Grant(Record):
-    """One job's share. Amounts are for each node of the job."""
+    """One job's share. Amounts are for each node of the job, and for each of ``tasks`` allocations there."""
 
     backend: str
-    gpus: int  # GPUs on each node, at least 1
+    gpus: int  # GPUs of each allocation, at least 1
     fraction: float  # of each GPU, 0 < fraction <= 1
-    slices: int  # gpus * fraction * granularity, as Slurm's shards or licences count them
+    slices: int  # tasks * gpus * fraction * granularity, as Slurm's shards or licences count them on a node
     memory: int | None  # bytes of each GPU's memory, None where the policy does not know its size
     nodes: int  # nodes that the amount was multiplied for at submission
     rule: str  # name of the policy's rule that decided
     request: str  # what the user wrote, such as "gpu:0.25"
     extra: str  # the user's own --extra text, "" when there was none
+    tasks: int = 1  # allocations on each node: more than 1 where each task has one of its own
 
 
 def looks_like_grant(text: str | None) -> bool:
@@ -87,6 +88,7 @@ def grant_from_dict(data: dict) -> Grant:
         rule=str(_need(data.get("rule", ""), str, "rule")),
         request=str(_need(data.get("request", ""), str, "request")),
         extra=str(_need(data.get("extra", ""), str, "extra")),
+        tasks=_need(data.get("tasks", 1), int, "tasks", 1),
     )
 
 
@@ -103,4 +105,5 @@ def grant_to_dict(grant: Grant) -> dict:
         "rule": grant.rule,
         "request": grant.request,
         "extra": grant.extra,
+        **({"tasks": grant.tasks} if grant.tasks > 1 else {}),
     }

@@ -23,6 +23,14 @@ class ContainerRequest(Record):
     scope: str = "job"  # "job": the batch script too runs in the container; "tasks": only what srun starts
 
 
+class Place(Record):
+    """GPUs of one server of a pool, for one allocation."""
+
+    server: str  # its name in the policy
+    address: str  # HOST:PORT
+    gpus: tuple[int, ...]  # the server's numbers of them
+
+
 class LaunchRecord(Record):
     """One job on one node, from prolog to epilog."""
 
@@ -38,6 +46,9 @@ class LaunchRecord(Record):
     container: ContainerRequest | None = None
     refused: str | None = None  # why every task of this job must fail, None when it may run
     sluid: str | None = None  # Slurm's unique id of the run, from 25.11 on
+    places: tuple[
+        Place, ...
+    ] = ()  # where the job's allocations on this node lie in a pool; empty where the client finds out
     options: dict = {}  # noqa: RUF012 (never changed); values that prolog passes to the launcher: a refusal's status
 
 
@@ -68,6 +79,9 @@ def record_to_json(record: LaunchRecord) -> str:
             "container": container,
             "refused": record.refused,
             "sluid": record.sluid,
+            "places": [
+                {"server": each.server, "address": each.address, "gpus": list(each.gpus)} for each in record.places
+            ],
             "options": record.options,
         },
         separators=(",", ":"),
@@ -102,6 +116,10 @@ def record_from_json(text: str) -> LaunchRecord:
             ),
             refused=data["refused"],
             sluid=data["sluid"],
+            places=tuple(
+                Place(str(each["server"]), str(each["address"]), tuple(int(gpu) for gpu in each["gpus"]))
+                for each in data.get("places", ())
+            ),
             options=dict(data["options"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -38,6 +38,12 @@ class BackendPolicy(Record):
     command: str | None = None  # absolute path of the pool's client
     licence: str | None = None
     gres: str | None = None  # the count-only gres that carries a pool's slices
+    placement: str = "flat"  # flat | pinned | first_fit
+    servers: dict = {}  # noqa: RUF012 (never changed); HOST:PORT of each server by its name
+    client: str = "inside"  # the pool's client inside or outside of the container
+    wait: float = 0.0  # seconds that a job waits for a pool that is full or away
+    requeue_limit: int = 0  # how often a batch job that got nothing is requeued
+    requeue_delay: float = 0.0  # seconds, twice as long each time
 
 
 class NodePolicy(Record):

@@ -54,8 +54,9 @@ def disagreement(grant: Grant, environment: dict[str, str], policy: NodePolicy) 
     settings = policy.backends.get(grant.backend)
     if settings is None:
         raise BrokenInstallation(f"backend {grant.backend!r} is not in this node's policy: compile it again")
-    if grant.slices < grant.gpus * grant.fraction * policy.slices_per_gpu - ROUNDING:
-        return f"{grant.slices} slices are less than {grant.gpus} x {grant.fraction:g} of a GPU"
+    gpus = grant.gpus * grant.tasks
+    if grant.slices < gpus * grant.fraction * policy.slices_per_gpu - ROUNDING:
+        return f"{grant.slices} slices are less than {gpus} x {grant.fraction:g} of a GPU"
     return backend.agrees(grant, environment, settings)
 
 

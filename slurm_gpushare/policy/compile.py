@@ -130,6 +130,12 @@ def to_node_json(policy: Policy) -> str:
             "licence": pool.licence,
             "gres": pool.gres,
             "gpu_memory": pool_memory(pool),
+            "placement": pool.placement,
+            "servers": {server.name: server.address for server in pool.servers if server.name is not None},
+            "client": pool.client,
+            "wait": float(pool.wait),
+            "requeue_limit": pool.requeue_limit if pool.on_failure == "requeue" else 0,
+            "requeue_delay": float(pool.requeue_delay),
         }
     if policy.backends.shard is not None:
         backends["shard"] = {"gpu_memory": policy.backends.shard.gpu_memory}

@@ -104,6 +104,7 @@ def _setting(meaning: str, default: object = ..., unit: str | None = None, **lim
 class Server(Settings):
     """One server of the pool."""
 
+    name: Name | None = _setting("how its licences call it: gpu0@NAME; null: the placement is flat", None)
     address: Annotated[str, AfterValidator(_address)] = _setting("where its Bitfusion service listens, HOST:PORT")
     gpus: int = _setting("its GPUs", ge=1, le=1024)
     gpu_memory: Memory | None = _setting("memory of each of its GPUs; null where it is not known", None, UNIT)
@@ -113,11 +114,27 @@ class Bitfusion(Settings):
     """GPUs of a pool, reached over the network; Slurm's licences place them."""
 
     servers: list[Server] = _setting("the servers of the pool", min_length=1)
+    placement: Literal["flat", "pinned", "first_fit"] = _setting(
+        "flat: one count of licences for the whole pool, the client finds a server; pinned: licences for each GPU, "
+        "gpu0@NAME, of which job_submit chooses; first_fit: the same, of which Slurm chooses (from 25.05 on)",
+        "flat",
+    )
     licence: Name = _setting(
-        "Slurm's licence; its count in slurm.conf is slices_per_gpu for each GPU of the pool", "bitfusion"
+        "Slurm's licence for a flat placement; its count is slices_per_gpu for each GPU of the pool", "bitfusion"
     )
     gres: Name = _setting("the count-only gres of the client nodes that carries the same slices", "bitfusion")
     command: AbsolutePath = _setting("the client's program on the nodes", "/usr/bin/bitfusion")
+    client: Literal["inside", "outside"] = _setting(
+        "whether the client runs inside the container, or the container inside the client", "inside"
+    )
+    wait: float = _setting("how long a job waits for a pool that is full or away", 60.0, "seconds", ge=0, le=86400)
+    on_failure: Literal["fail", "requeue"] = _setting(
+        "what becomes of a batch job that got no GPUs within that time", "fail"
+    )
+    requeue_limit: int = _setting("how often such a job is requeued before it fails", 3, ge=1, le=100)
+    requeue_delay: float = _setting(
+        "how long it then stays in the queue; twice as long each time", 60.0, "seconds", ge=1, le=86400
+    )
 
 
 class GpuType(Settings):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from slurm_gpushare.errors import GrantError
 from slurm_gpushare.grant import Grant
-from slurm_gpushare.launch import ContainerRequest, LaunchRecord, read_record, record_from_json, record_to_json
+from slurm_gpushare.launch import ContainerRequest, LaunchRecord, Place, read_record, record_from_json, record_to_json
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 GRANTS = st.builds(
@@ -23,6 +23,7 @@ GRANTS = st.builds(
     rule=TEXT,
     request=TEXT,
     extra=TEXT,
+    tasks=st.integers(1, 8),
 )
 CONTAINERS = st.builds(
     ContainerRequest,
@@ -31,6 +32,7 @@ CONTAINERS = st.builds(
     datasets=st.lists(TEXT, max_size=3).map(tuple),
     scope=st.sampled_from(["job", "tasks"]),
 )
+PLACES = st.builds(Place, server=TEXT, address=TEXT, gpus=st.lists(st.integers(0, 15), max_size=2).map(tuple))
 RECORDS = st.builds(
     LaunchRecord,
     job_id=st.integers(1, 2**26),
@@ -45,6 +47,7 @@ RECORDS = st.builds(
     container=st.one_of(st.none(), CONTAINERS),
     refused=st.one_of(st.none(), TEXT),
     sluid=st.one_of(st.none(), TEXT),
+    places=st.lists(PLACES, max_size=3).map(tuple),
     options=st.dictionaries(TEXT, TEXT, max_size=2),
 )
 RECORD = LaunchRecord(7, 1001, 1001, "alice", "n1", "lab", 1.5, None)
