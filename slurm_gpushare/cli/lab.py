@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab.params import SLURM_VERSIONS
+from slurm_gpushare.lab.params import PLACEMENTS, SLURM_VERSIONS
 
 
 @contextlib.contextmanager
@@ -43,7 +43,20 @@ def lab() -> None:
 @SLURM
 @click.option("--nodes", default=2, show_default=True, help="Nodes with GPUs of their own.")
 @click.option("--gpus", default=2, show_default=True, help="GPUs in each of them.")
-@click.option("--pool-gpus", default=1, show_default=True, help="GPUs of the remote pool.")
+@click.option("--clients", default=2, show_default=True, help="Nodes without, which use the pool.")
+@click.option("--pool-servers", default=1, show_default=True, help="Servers of the remote pool.")
+@click.option("--pool-gpus", default=1, show_default=True, help="GPUs in each of them.")
+@click.option(
+    "--pool-placement",
+    type=click.Choice(PLACEMENTS),
+    default=PLACEMENTS[0],
+    show_default=True,
+    help="Who places a share on the pool's GPUs: its client, job_submit, or Slurm (from 25.05 on).",
+)
+@click.option(
+    "--pool-auto-release", type=float, default=600, show_default=True, help="Seconds until an idle allocation ends."
+)
+@click.option("--pool-wait", default=1800, show_default=True, help="Seconds that the pool's client waits for room.")
 @click.option(
     "--pool-on-disconnect",
     type=click.Choice(["free", "hold"]),
@@ -51,6 +64,7 @@ def lab() -> None:
     show_default=True,
     help="What the pool does with the allocation of a client that vanished.",
 )
+@click.option("--lupine", is_flag=True, help="With a LUPINE server of 2 GPUs, and a node and a partition that use it.")
 @click.option("--bare", is_flag=True, help="Plain Slurm, without this project.")
 @click.option("--samples", is_flag=True, help="With the data set and the image of the example jobs.")
 def up(name: str, samples: bool, **settings: object) -> None:

@@ -6,10 +6,12 @@ import os
 import secrets
 from pathlib import Path
 
-from slurm_gpushare.lab import slurmconf, state
-from slurm_gpushare.lab.params import GPU_MODEL, POOL_ADDRESS, LabParams, gpu_list
+from slurm_gpushare.lab import lupine, pool, slurmconf, state
+from slurm_gpushare.lab.params import LabParams, gpu_list
 
-POOL_PORT = 56001
+POOL_GROUP = "bitfusion"  # whose members may read the pool's token, as the client's own packages have it
+POOL_GROUP_ID = 980
+POOL_USERS = ("alice", "bob")
 
 
 def ids(root: Path, name: str) -> tuple[int, int]:
@@ -21,14 +23,17 @@ def ids(root: Path, name: str) -> tuple[int, int]:
     raise FileNotFoundError(f"{root}/etc/passwd has no user {name}")
 
 
-def put(root: Path, path: str, text: str | bytes, owner: str = "root", mode: int = 0o644) -> None:
-    """Write one file of the lab with its owner and mode, and the folders above it."""
+def put(
+    root: Path, path: str, text: str | bytes, owner: str = "root", mode: int = 0o644, group: int | None = None
+) -> None:
+    """Write one file of the lab with its owner, group (None: the owner's) and mode, and the folders above it."""
     target = root / path.lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
     data = text.encode() if isinstance(text, str) else text
     with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode), "wb") as stream:
         stream.write(data)
-    os.chown(target, *ids(root, owner))
+    uid, gid = ids(root, owner)
+    os.chown(target, uid, gid if group is None else group)
     os.chmod(target, mode)
 
 
@@ -39,48 +44,75 @@ def write_files(root: Path, params: LabParams) -> None:
     put(root, "/etc/slurm/cgroup.conf", slurmconf.cgroup_conf())
     put(root, "/etc/slurm/slurmdbd.conf", slurmconf.slurmdbd_conf(), owner="slurm", mode=0o600)
     put(root, "/etc/mysql/mariadb.conf.d/90-lab.cnf", slurmconf.mariadb_conf())
-    put(root, "/etc/hosts", slurmconf.hosts(params, POOL_ADDRESS))
+    put(root, "/etc/hosts", slurmconf.hosts(params))
     put(root, "/etc/munge/munge.key", secrets.token_bytes(128), owner="munge", mode=0o400)
     if not params.bare:
         for node in params.gpu_nodes:
             inventory = {"gpus": gpu_list(params.name, node, params.gpus)}
             put(root, state.GPU_CONFIG.format(node=node), json.dumps(inventory, indent=1) + "\n")
         _write_pool(root, params)
+        if params.lupine:
+            inventory = {"gpus": gpu_list(params.name, "lupine", lupine.GPUS)}
+            put(root, lupine.CONFIG, json.dumps(inventory, indent=1) + "\n")
 
 
 def site_policy(shipped: dict, params: LabParams) -> dict | None:
-    """Return the policy for a pool of another size than the shipped file names; None when that one fits."""
-    server = {
-        "address": f"{POOL_ADDRESS}:{POOL_PORT}",
-        "gpus": params.pool_gpus,
-        "gpu_memory": f"{GPU_MODEL['memory_mib']} MiB",
-    }
+    """Return the policy for another pool than the shipped file names; None when that one fits."""
+    servers = pool.servers(params)
+    placed = params.pool_placement != "flat"
     mine = copy.deepcopy(shipped)
-    mine["backends"]["bitfusion"]["servers"] = [server]
+    section = mine["backends"]["bitfusion"]
+    section["servers"] = [server.policy(named=placed or len(servers) > 1) for server in servers]
+    if placed:
+        section["placement"] = params.pool_placement
+    if params.lupine:
+        mine["backends"]["lupine"] = lupine.backend()
+        mine["partitions"]["lupine"] = "lupine"
     return None if mine == shipped else mine
 
 
 def _write_pool(root: Path, params: LabParams) -> None:
     token = secrets.token_hex(16)
-    server = {
-        "listen": POOL_ADDRESS,
-        "port": POOL_PORT,
-        "dispatcher_port": 55001,
-        "data_port": 45201,
-        "version": "4.0.1-7a9ad936",
-        "token": token,
-        "on_disconnect": params.pool_on_disconnect,
-        "auto_release_timeout": 600,
-        "gpus": gpu_list(params.name, "pool", params.pool_gpus),
-    }
-    put(root, state.POOL_CONFIG, json.dumps(server, indent=1) + "\n", mode=0o600)
-    put(root, "/etc/bitfusion/servers.conf", f"servers:\n- addresses:\n  - {POOL_ADDRESS}:{POOL_PORT}\n")
-    put(root, "/etc/bitfusion/client.yaml", client_yaml(token))
+    servers = pool.servers(params)
+    for server in servers:
+        settings = {
+            "listen": server.ip,
+            "port": pool.PORT,
+            "dispatcher_port": 55001,
+            "data_port": 45201,
+            "version": "4.0.1-7a9ad936",
+            "token": token,
+            "leader": server is servers[0],
+            "hostname": server.name,
+            "on_disconnect": params.pool_on_disconnect,
+            "auto_release_timeout": params.pool_auto_release,
+            "wait_seconds": params.pool_wait,
+            "nvml": f"{server.devices}/socket",
+            "gpus": gpu_list(params.name, server.daemon, server.gpus),
+        }
+        put(root, server.config, json.dumps(settings, indent=1) + "\n", mode=0o600)
+    listed = "".join(f"- addresses:\n  - {server.address}\n" for server in servers)
+    put(root, "/etc/bitfusion/servers.conf", f"servers:\n{listed}")
+    put(root, "/etc/group", with_pool_group((root / "etc/group").read_text()))
+    put(
+        root,
+        "/etc/bitfusion/client.yaml",
+        client_yaml(token, params.pool_auto_release),
+        mode=0o640,
+        group=POOL_GROUP_ID,
+    )
     put(root, "/etc/bitfusion/tls/ca.crt", CERTIFICATE)
 
 
-def client_yaml(token: str) -> str:
-    """Return the pool client's settings, in the form that a token's download has."""
+def with_pool_group(groups: str) -> str:
+    """Return the text of /etc/group with the group that may use the pool."""
+    lines = [line for line in groups.splitlines() if not line.startswith(POOL_GROUP + ":")]
+    return "\n".join([*lines, f"{POOL_GROUP}:x:{POOL_GROUP_ID}:{','.join(POOL_USERS)}", ""])
+
+
+def client_yaml(token: str, auto_release: float = 600) -> str:
+    """Return the pool client's settings, in the form that a token's download has; ``auto_release`` in seconds."""
+    duration = f"{auto_release:g}s" if auto_release % 60 else f"{auto_release / 60:g}m"
     return (
         'version: ""\n'
         "ssl: true\n"
@@ -104,7 +136,7 @@ def client_yaml(token: str) -> str:
         "    rsocket: true\n"
         "    hops: 2\n"
         "  srs:\n"
-        "    auto_release_timeout: 10m\n"
+        f"    auto_release_timeout: {duration}\n"
     )
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slurm_gpushare.lab import configure, devices, kernel, network, rootfs, state
+from slurm_gpushare.lab import configure, devices, kernel, network, pool, rootfs, state
 from slurm_gpushare.lab.params import CONTROLLER, LabParams
 
 TITLE = "gpushare-lab"
@@ -31,7 +31,7 @@ def main(folder: Path, lock: int) -> int:
         write_state(folder)
         os.close(lock)
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-        network.make_network()
+        network.make_network(server.ip for server in pool.servers(params))
         root = mount_overlay(base, folder)
         devices.make_dev(folder / "dev", gpus=0)
         configure.write_files(root, params)

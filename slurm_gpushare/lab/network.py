@@ -4,20 +4,20 @@ Slurm needs an address that is not loopback: with ``lo`` alone getaddrinfo (AI_A
 """
 
 import subprocess
+from collections.abc import Iterable
 
-from slurm_gpushare.lab.params import ADDRESS, POOL_ADDRESS
+from slurm_gpushare.lab.params import ADDRESS
 
 COMMANDS = (
     ("link", "set", "lo", "up"),
     ("link", "add", "lab0", "type", "veth", "peer", "name", "lab1"),
     ("address", "add", f"{ADDRESS}/24", "dev", "lab0"),
-    ("address", "add", f"{POOL_ADDRESS}/24", "dev", "lab0"),
     ("link", "set", "lab0", "up"),
     ("link", "set", "lab1", "up"),
 )
 
 
-def make_network() -> None:
-    """Set up the network of the caller's network namespace; raises CalledProcessError."""
-    for command in COMMANDS:
+def make_network(further: Iterable[str] = ()) -> None:
+    """Set up the network of the caller's network namespace, with ``further`` addresses; raises CalledProcessError."""
+    for command in (*COMMANDS, *(("address", "add", f"{address}/24", "dev", "lab0") for address in further)):
         subprocess.run(["ip", *command], check=True)

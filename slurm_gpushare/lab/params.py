@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from slurm_gpushare.errors import LabError
 
 ADDRESS = "10.77.0.1"  # every daemon of Slurm; the network is the lab's own
-POOL_ADDRESS = "10.77.0.10"  # the server of the GPU pool
 CONTROLLER = "login"  # host name of the view that has slurmctld and the users' shells
 SLURM_VERSIONS = ("24.11", "26.05")
 SHARDS_PER_GPU = 100
+PLACEMENTS = ("flat", "pinned", "first_fit")
 SLICES_PER_GPU = 100
 
 GPU_MODEL = {
@@ -30,10 +30,15 @@ class LabParams:
     nodes: int = 2  # nodes with GPUs of their own
     gpus: int = 2  # GPUs in each of them
     clients: int = 2  # nodes without, which use the pool
-    pool_gpus: int = 1
+    pool_servers: int = 1
+    pool_gpus: int = 1  # in each of them
+    pool_placement: str = "flat"  # who places a share on the pool's GPUs: see the policy
+    pool_auto_release: float = 600  # seconds after which the pool takes back an idle allocation
+    pool_wait: int = 1800  # seconds that the pool's client waits for room
     pool_on_disconnect: str = "free"  # what the pool's server does with the allocation of a client that vanished
     bare: bool = False  # plain Slurm, without this project and its stand-ins
     slurm: str = SLURM_VERSIONS[0]
+    lupine: bool = False  # a LUPINE server (lupine.py), and a client node and partition of its own
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", self.name):
@@ -41,7 +46,11 @@ class LabParams:
         for what, value, low, high in (
             ("nodes", self.nodes, 1, 64),
             ("gpus", self.gpus, 1, 16),
+            ("clients", self.clients, 1, 64),
+            ("pool-servers", self.pool_servers, 1, 64),
             ("pool-gpus", self.pool_gpus, 1, 16),
+            ("pool-auto-release", self.pool_auto_release, 0, 10**6),
+            ("pool-wait", self.pool_wait, 0, 10**6),
         ):
             if not low <= value <= high:
                 raise LabError(f"{what} {value}: write a number from {low} to {high}")
@@ -49,6 +58,10 @@ class LabParams:
             raise LabError(f"pool-on-disconnect {self.pool_on_disconnect!r}: write free or hold")
         if self.slurm not in SLURM_VERSIONS:
             raise LabError(f"slurm {self.slurm!r}: write {' or '.join(SLURM_VERSIONS)}")
+        if self.pool_placement not in PLACEMENTS:
+            raise LabError(f"pool-placement {self.pool_placement!r}: write {', '.join(PLACEMENTS)}")
+        if self.pool_placement == "first_fit" and self.slurm == "24.11":
+            raise LabError("pool-placement first_fit: Slurm 24.11 knows no | between licences: write pinned or flat")
 
     @property
     def gpu_nodes(self) -> list[str]:
@@ -61,9 +74,14 @@ class LabParams:
         return [f"c{number}" for number in range(1, self.clients + 1)]
 
     @property
+    def lupine_nodes(self) -> list[str]:
+        """Names of the nodes that use the LUPINE server."""
+        return ["l1"] if self.lupine else []
+
+    @property
     def all_nodes(self) -> list[str]:
         """Names of all nodes."""
-        return self.gpu_nodes + self.client_nodes
+        return self.gpu_nodes + self.client_nodes + self.lupine_nodes
 
     def to_dict(self) -> dict:
         """Return the parameters as JSON takes them."""

@@ -1,5 +1,6 @@
 """The configuration of the lab's daemons, as text. Pure functions of the lab's parameters."""
 
+from slurm_gpushare.lab import lupine, pool
 from slurm_gpushare.lab.params import ADDRESS, CONTROLLER, SHARDS_PER_GPU, SLICES_PER_GPU, LabParams
 
 LOG = "/var/log/lab"
@@ -16,7 +17,8 @@ def _range(prefix: str, count: int) -> str:
 
 def slurm_conf(params: LabParams) -> str:
     """Return slurm.conf."""
-    pool = params.pool_gpus * SLICES_PER_GPU
+    slices = sum(server.gpus for server in pool.servers(params)) * SLICES_PER_GPU
+    flat = params.pool_placement == "flat"
     lines = [
         f"ClusterName={params.name}",
         f"SlurmctldHost={CONTROLLER}({ADDRESS})",
@@ -52,14 +54,16 @@ def slurm_conf(params: LabParams) -> str:
         "SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=100000,bf_interval=2,"
         "bf_min_age_reserve=0,bf_continue",
         "",
-        "GresTypes=gpu,shard,bitfusion,nvme",
-        f"Licenses=bitfusion:{pool},matlab:4",
+        "GresTypes=gpu,shard,bitfusion,nvme" + (",lupine" if params.lupine else ""),
+        "Licenses=matlab:4" + (f",bitfusion:{slices}" if flat else ""),
         "PrologFlags=Alloc",
         "",
         "AccountingStorageType=accounting_storage/slurmdbd",
         f"AccountingStorageHost={CONTROLLER}",
         "AccountingStorageEnforce=associations,limits",
-        "AccountingStorageTRES=gres/gpu,gres/shard,gres/bitfusion,license/bitfusion",
+        "AccountingStorageTRES=gres/gpu,gres/shard,gres/bitfusion"
+        + (",license/bitfusion" if flat else "")
+        + (",gres/lupine" if params.lupine else ""),
         "AccountingStoreFlags=job_comment,job_extra",
     ]
     if not params.bare:
@@ -75,8 +79,10 @@ def slurm_conf(params: LabParams) -> str:
     for number, node in enumerate(params.all_nodes, start=1):
         if node in params.gpu_nodes:
             gres = f"gpu:{GPU_TYPE}:{params.gpus},shard:{params.gpus * SHARDS_PER_GPU},nvme:{NVME}"
+        elif node in params.lupine_nodes:
+            gres = f"lupine:{lupine.SLICES}"
         else:
-            gres = f"bitfusion:{pool}"
+            gres = f"bitfusion:{slices}"
         lines.append(
             f"NodeName={node} NodeHostname={node} NodeAddr={ADDRESS} Port={18000 + number} CPUs={CPUS} "
             f"RealMemory={MEMORY_MIB} Gres={gres} State=UNKNOWN"
@@ -86,20 +92,21 @@ def slurm_conf(params: LabParams) -> str:
         f"PartitionName=shard Nodes={_range('n', params.nodes)} Default=YES State=UP",
         f"PartitionName=bitfusion Nodes={_range('c', params.clients)} State=UP",
     ]
+    lines += [f"PartitionName=lupine Nodes={','.join(params.lupine_nodes)} State=UP"] if params.lupine else []
     return "\n".join(lines) + "\n"
 
 
 def gres_conf(params: LabParams) -> str:
     """Return gres.conf."""
-    pool = params.pool_gpus * SLICES_PER_GPU
+    slices = sum(server.gpus for server in pool.servers(params)) * SLICES_PER_GPU
     devices = f"/dev/nvidia[0-{params.gpus - 1}]" if params.gpus > 1 else "/dev/nvidia0"
     gpu_nodes = _range("n", params.nodes)
     return (
         f"NodeName={gpu_nodes} Name=gpu Type={GPU_TYPE} File={devices}\n"
         f"NodeName={gpu_nodes} Name=shard Count={params.gpus * SHARDS_PER_GPU}\n"
         f"NodeName={gpu_nodes} Name=nvme Count={NVME} Flags=CountOnly\n"
-        f"NodeName={_range('c', params.clients)} Name=bitfusion Count={pool} Flags=CountOnly\n"
-    )
+        f"NodeName={_range('c', params.clients)} Name=bitfusion Count={slices} Flags=CountOnly\n"
+    ) + "".join(f"NodeName={node} Name=lupine Count={lupine.SLICES} Flags=CountOnly\n" for node in params.lupine_nodes)
 
 
 def cgroup_conf() -> str:
@@ -138,11 +145,12 @@ def mariadb_conf() -> str:
     )
 
 
-def hosts(params: LabParams, pool_address: str) -> str:
+def hosts(params: LabParams) -> str:
     """Return /etc/hosts."""
+    servers = [(server.ip, server.name) for server in pool.servers(params)]
     return (
         "127.0.0.1 localhost\n"
         "::1 localhost\n"
         f"{ADDRESS} {CONTROLLER} {' '.join(params.all_nodes)}\n"
-        f"{pool_address} pool\n"
-    )
+        f"{servers[0][0]} pool\n"
+    ) + "".join(f"{ip} {name}\n" for ip, name in servers)

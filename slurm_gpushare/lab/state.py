@@ -18,7 +18,6 @@ RUN_INSIDE = "/run/lab"
 READY_INSIDE = RUN_INSIDE + "/ready"
 LOG_INSIDE = "/var/log/lab"
 GPU_CONFIG = "/etc/lab/gpu-{node}.json"  # the GPUs of a node's stand-in
-POOL_CONFIG = "/etc/lab/pool.json"  # those of the pool's
 NVML_FOLDER = "/usr/lib/nvidia-standin"
 SOURCE_INSIDE = "/usr/src/slurm-gpushare"
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from slurm_gpushare.lab import spaces, state
+from slurm_gpushare.lab import lupine, pool, spaces, state
 from slurm_gpushare.lab.params import ADDRESS, LabParams
 
 DEADLINE = 60.0  # seconds for any one daemon; a ready machine needs one or two
@@ -25,6 +25,7 @@ PYTHON = "/opt/gpushare/bin/python3"
 GPU_SOCKET = "/dev/nvidia-standin/socket"
 SERVICE_PORT = 6827
 COMMAND = "/opt/gpushare/bin/gpushare"
+SWEEP = "/opt/gpushare/libexec/gpushare-sweep"
 
 # Descriptors of each node's namespaces: they live as long as this process.
 NODES: dict[str, dict[str, int]] = {}
@@ -123,10 +124,10 @@ def answers(argv: Sequence[str], contains: str = "") -> bool:
     return done.returncode == 0 and contains in done.stdout
 
 
-def listens(port: int) -> bool:
+def listens(port: int, host: str = ADDRESS) -> bool:
     """Whether somebody accepts connections on ``port``."""
     try:
-        socket.create_connection((ADDRESS, port), timeout=1).close()
+        socket.create_connection((host, port), timeout=1).close()
     except OSError:
         return False
     return True
@@ -165,6 +166,9 @@ def start_accounting(params: LabParams) -> None:
             ["user", "bob", "account=biology"],
         ):
             run("accounts", ["sacctmgr", "-i", "add", *words], "sacctmgr refused")
+        licences = [] if params.bare else pool.licence_commands(params)
+        for words in licences + (lupine.licence_commands(params.name) if params.lupine else []):
+            run("accounts", ["sacctmgr", "-i", *words], "sacctmgr refused")
 
 
 def start_slurm(params: LabParams) -> None:
@@ -193,6 +197,8 @@ def start_nodes(params: LabParams) -> None:
         for node in params.all_nodes:
             here = node in params.gpu_nodes
             NODES[node] = spaces.make_node(node, params.gpus if here else 0, cover if here else None)
+        for server in measured_servers(params):
+            NODES[server.name] = spaces.make_node(server.name, server.gpus, cover)
         spaces.write_table(NODES)
     if params.bare:
         return
@@ -203,6 +209,11 @@ def start_nodes(params: LabParams) -> None:
             in_node(node, lambda: os.mkdir(os.path.dirname(GPU_SOCKET), 0o755))
             daemon = start(f"gpu-{node}", argv, node=node)
             wait(f"gpu-{node}", daemon, lambda node=node: in_node(node, lambda: os.stat(GPU_SOCKET)), "listening")
+
+
+def measured_servers(params: LabParams) -> list[pool.PoolServer]:
+    """Return the servers of the pool that have an agent: those whose GPUs Slurm places."""
+    return [] if params.bare or params.pool_placement == "flat" else pool.servers(params)
 
 
 def in_node(node: str, act: Callable[[], object]) -> bool:
@@ -221,7 +232,7 @@ def in_node(node: str, act: Callable[[], object]) -> bool:
 
 def install(params: LabParams) -> None:
     """Install the project as an administrator would, and the two stand-ins."""
-    for part in ("gpu", "bitfusion"):
+    for part in ("gpu", "bitfusion", "lupine")[: 2 + params.lupine]:
         with step(f"stand-in {part}: build"):
             argv = ["make", "-C", f"{STANDINS}/{part}", "install"]
             run(f"install-{part}", argv, "the stand-in could not be installed")
@@ -231,12 +242,29 @@ def install(params: LabParams) -> None:
         run("install", argv, "the project could not be installed")
 
 
-def start_pool() -> None:
-    """The server of the GPU pool."""
+def start_pool(params: LabParams) -> None:
+    """The servers of the GPU pool."""
     with step("GPU pool"):
-        argv = [PYTHON, "-m", "slurm_gpushare.lab.standins.bitfusion.server", "--config", state.POOL_CONFIG]
-        daemon = start("pool", argv)
-        wait("pool", daemon, lambda: answers(["bitfusion", "health"]), "answering `bitfusion health`")
+        daemons = {}
+        for server in pool.servers(params):
+            argv = [PYTHON, "-m", "slurm_gpushare.lab.standins.bitfusion.server", "--config", server.config]
+            daemons[server] = start(server.daemon, argv)
+        for server, daemon in daemons.items():
+            ready = f"[{server.address}]: ok"
+            wait(server.daemon, daemon, lambda ready=ready: answers(["bitfusion", "health"], ready), "healthy")
+        for server in measured_servers(params):
+            # The server is started in the view of all; only its own host has its devices.
+            link = os.path.dirname(GPU_SOCKET)
+            if not in_node(server.name, lambda server=server, link=link: os.symlink(server.devices, link)):
+                raise Failed("GPU pool", f"{server.name} could not be given its devices", None)
+
+
+def start_lupine() -> None:
+    """The LUPINE server."""
+    with step("LUPINE server"):
+        argv = [PYTHON, "-m", "slurm_gpushare.lab.standins.lupine.server", "--config", lupine.CONFIG]
+        daemon = start("lupine", argv, environment={"LUPINE_PORT": str(lupine.PORT)})
+        wait("lupine", daemon, lambda: listens(lupine.PORT), f"listening on port {lupine.PORT}")
 
 
 def start_project(params: LabParams) -> None:
@@ -251,6 +279,10 @@ def start_project(params: LabParams) -> None:
         for node, daemon in agents.items():
             there = f"/run/gpushare/{node}/agent.sock"
             wait(f"agent-{node}", daemon, lambda there=there: os.path.exists(there), f"listening on {there}")
+        for server in measured_servers(params):
+            start(f"agent-{server.name}", [COMMAND, "agent", "--server", server.name], node=server.name)
+    for node in params.all_nodes:  # what gpushare-sweep.timer does where there is systemd
+        start(f"sweep-{node}", ["sh", "-c", f"while sleep 20; do {SWEEP} {node}; done"], node=node)
 
 
 def come_up(params: LabParams) -> None:
@@ -266,7 +298,9 @@ def come_up(params: LabParams) -> None:
     start_accounting(params)
     start_nodes(params)
     if not params.bare:
-        start_pool()
+        start_pool(params)
+        if params.lupine:
+            start_lupine()
     start_slurm(params)
     if not params.bare:
         start_project(params)

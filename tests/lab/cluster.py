@@ -120,9 +120,10 @@ class Cluster:
                 return {pid: listed[pid][1:] for pid in found}
             found |= more
 
-    def pool(self) -> dict:
-        """Return the pool's own state: its GPUs, allocations, and what it granted, refused and released so far."""
-        judge = ["-m", "slurm_gpushare.lab.standins.bitfusion.inspect", "--config", "/etc/lab/pool.json"]
+    def pool(self, server: int = 1) -> dict:
+        """Return a pool server's own state: its GPUs, allocations, and what it granted, refused and released so far."""
+        config = "/etc/lab/pool.json" if server == 1 else f"/etc/lab/pool{server}.json"
+        judge = ["-m", "slurm_gpushare.lab.standins.bitfusion.inspect", "--config", config]
         return json.loads(self.out("/opt/gpushare/bin/python3", *judge))
 
     def allocations(self) -> list[dict]:

@@ -8,8 +8,13 @@ import pytest
 
 from tests.lab.cluster import GPUSHARE, Cluster
 
+# Of several processes that test side by side each has labs of its own.
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")
+THREE_SERVERS = ("--pool-servers", "3", "--pool-gpus", "2", "--clients", "3")
+
 
 def _up(name: str, *options: str) -> Iterator[Cluster]:
+    name += PROCESS
     if os.environ.get("GPUSHARE_KEEP_LABS"):
         # A developer's labs stay up between runs; `gpushare lab down --name …` makes way for changed code.
         if subprocess.run([GPUSHARE, "lab", "up", "--name", name, "--samples", *options], check=False).returncode:
@@ -51,3 +56,21 @@ def new_cluster() -> Iterator[Cluster]:
 def holding_cluster() -> Iterator[Cluster]:
     """The same, with a pool that holds the allocation of a client that vanished."""
     yield from _up("testhold", "--pool-on-disconnect", "hold")
+
+
+@pytest.fixture(scope="session")
+def lupine_cluster() -> Iterator[Cluster]:
+    """The same as ``cluster``, with a LUPINE server, and a node and a partition that use it."""
+    yield from _up("testlupine", "--lupine")
+
+
+@pytest.fixture(scope="session")
+def first_fit_cluster() -> Iterator[Cluster]:
+    """A pool of three servers with two GPUs each, on which Slurm 26.05 places by first fit."""
+    yield from _up("testfirst", "--slurm", "26.05", "--pool-placement", "first_fit", *THREE_SERVERS)
+
+
+@pytest.fixture(scope="session")
+def pinned_cluster() -> Iterator[Cluster]:
+    """The same pool with Slurm 24.11, where job_submit chooses the GPU."""
+    yield from _up("testpinned", "--pool-placement", "pinned", *THREE_SERVERS)

@@ -7,39 +7,11 @@ import pytest
 
 from slurm_gpushare.usage import UsageRecord
 from tests.lab.cluster import Cluster, until
+from tests.lab.daemons import kill, pids, start, start_those_that_are_down
 
 POOL = ["-pbitfusion", "--gres=gpu:0.25", "-wc1"]
 SHARD = ["--gres=gpu:0.25", "-wn1"]
 WORK = "gpu-workload --gpu 0 --sm 20 --memory 1G --seconds "
-
-# Of the lab's own daemons: what finds one among all processes, as whom and where it is started again.
-DAEMONS = {
-    "agent n1": ("slurm_gpushare.metrics.agent --node n1", "root", "n1", "exec gpushare agent --node n1"),
-    "agent c1": ("slurm_gpushare.metrics.agent --node c1", "root", "c1", "exec gpushare agent --node c1"),
-    "serve": ("bin/gpushare serve", "root", None, "ulimit -Sn 256; exec gpushare serve"),
-    "slurmctld": ("slurmctld -D", "root", None, "exec runuser -u slurm -- slurmctld -D"),
-    "slurmd c1": ("slurmd -D -N c1", "root", "c1", "exec slurmd -D -N c1"),
-}
-
-
-def _pids(cluster: Cluster, daemon: str) -> list[str]:
-    lines = cluster.out("ps", "-eo", "pid=,args=").splitlines()
-    found = (line.split(maxsplit=1) for line in lines)
-    return [pid for pid, argv in found if argv.endswith(DAEMONS[daemon][0]) and not argv.startswith("runuser")]
-
-
-def _kill(cluster: Cluster, daemon: str, signal: str = "KILL") -> None:
-    (pid,) = _pids(cluster, daemon)
-    cluster.run("kill", f"-{signal}", pid)
-    if signal != "STOP":
-        until(f"the end of {daemon}", lambda: not _pids(cluster, daemon))
-
-
-def _start(cluster: Cluster, daemon: str) -> None:
-    _, user, node, command = DAEMONS[daemon]
-    log = "/var/log/lab/again-" + daemon.replace(" ", "-")
-    cluster.run("sh", "-c", f"setsid sh -c '{command}' </dev/null >>{log} 2>&1 &", user=user, node=node)
-    until(f"{daemon} again", lambda: _pids(cluster, daemon))
 
 
 @pytest.fixture
@@ -47,9 +19,7 @@ def down(cluster: Cluster) -> Iterator[list[str]]:
     """Names of daemons that the test has ended; what it does not start again is started here."""
     names: list[str] = []
     yield names
-    for name in names:
-        if not _pids(cluster, name):
-            _start(cluster, name)
+    start_those_that_are_down(cluster, names)
 
 
 def _record(cluster: Cluster, job: int) -> dict:
@@ -64,8 +34,8 @@ def test_an_agent_killed_in_the_middle_costs_only_its_own_time(
     job = cluster.sbatch("alice", *options, "-o/dev/null", script=cluster.script("", WORK + "6"))
     cluster.wait_running(job)
     down.append(agent)
-    _kill(cluster, agent)
-    _start(cluster, agent)
+    kill(cluster, agent)
+    start(cluster, agent)
     assert cluster.wait(job) == "COMPLETED"
     until("its record", lambda: _record(cluster, job)["quality"] == "measured", 10)
     row = _record(cluster, job)
@@ -80,7 +50,7 @@ def test_without_an_agent_a_job_ends_as_quickly_and_is_reported_as_unknown(
     cluster: Cluster, down: list[str], signal: str
 ) -> None:
     down.append("agent n1")
-    _kill(cluster, "agent n1", signal)
+    kill(cluster, "agent n1", signal)
     try:
         job = cluster.sbatch("alice", *SHARD, "-o/dev/null", script=cluster.script("", "true"))
         assert cluster.wait(job, 10) == "COMPLETED"
@@ -88,21 +58,21 @@ def test_without_an_agent_a_job_ends_as_quickly_and_is_reported_as_unknown(
         assert row["quality"] == "unknown" and row["gpu_seconds_used"] is None and row["request"] == "gpu:0.25"
     finally:
         if signal == "STOP":
-            cluster.run("kill", "-CONT", *_pids(cluster, "agent n1"))
+            cluster.run("kill", "-CONT", *pids(cluster, "agent n1"))
 
 
 def test_a_record_waits_for_the_service(cluster: Cluster, down: list[str]) -> None:
     down.append("serve")
-    _kill(cluster, "serve")
+    kill(cluster, "serve")
     job = cluster.sbatch("alice", *SHARD, "-o/dev/null", script=cluster.script("", WORK + "2"))
     assert cluster.wait(job) == "COMPLETED"
     done = cluster.run("gpushare", "report", "jobs", check=False)
     assert done.returncode == 1 and "is `gpushare serve` running there?" in done.stderr
     assert f'"job_id":{job},' in cluster.out("cat", "/var/spool/gpushare/n1/usage.jsonl")
-    _start(cluster, "serve")
+    start(cluster, "serve")
     until("the service", lambda: cluster.run("gpushare", "report", "jobs", check=False).returncode == 0)
     # Connections that say nothing must not soon use up what its shell allowed.
-    (pid,) = _pids(cluster, "serve")
+    (pid,) = pids(cluster, "serve")
     soft, hard = cluster.out("grep", "Max open files", f"/proc/{pid}/limits").split()[3:5]
     assert soft == hard
     until("its record", lambda: _record(cluster, job)["quality"] == "measured", 60, every=0.5)
@@ -113,7 +83,7 @@ def test_a_record_that_the_service_refuses_is_set_aside_and_holds_up_no_other(
     cluster: Cluster, down: list[str]
 ) -> None:
     down.append("agent n1")
-    _kill(cluster, "agent n1")
+    kill(cluster, "agent n1")
     good = cluster.sbatch("alice", *SHARD, "-o/dev/null", script=cluster.script("", "true"))
     cluster.wait(good)
     (started,) = [int(row["Start"]) for row in cluster.sacct(good, "Start")]
@@ -124,7 +94,7 @@ def test_a_record_that_the_service_refuses_is_set_aside_and_holds_up_no_other(
     record |= {"quality": "measured", "gpu_seconds_reserved": 1.0, "gpu_seconds_used": 0.5}
     lines = [json.dumps(record | change) + "\n" for change in ({"fraction": 7}, {})]
     cluster.run("sh", "-c", "cat >>/var/spool/gpushare/n1/usage.jsonl", stdin="".join(lines))
-    _start(cluster, "agent n1")
+    start(cluster, "agent n1")
     until("the good record", lambda: _record(cluster, good)["gpu_seconds_used"] == 0.5)
     refused = cluster.read("/var/spool/gpushare/n1/refused.jsonl").splitlines()
     assert "fraction is 7" in json.loads(refused[-1])["answer"]
@@ -139,14 +109,14 @@ def test_a_pool_job_bears_the_restart_of_slurmctld_and_slurmd(cluster: Cluster, 
     job = cluster.sbatch("alice", *POOL, f"-o{out}", script=cluster.script("", *lines))
     until("its first step", lambda: "first" in cluster.read(out).splitlines())
     down += ["slurmctld", "slurmd c1"]
-    _kill(cluster, "slurmctld", "TERM")
-    _start(cluster, "slurmctld")
+    kill(cluster, "slurmctld", "TERM")
+    start(cluster, "slurmctld")
     until("slurmctld", lambda: "UP" in cluster.run("scontrol", "ping", check=False).stdout)
-    _kill(cluster, "slurmd c1")
-    _start(cluster, "slurmd c1")
+    kill(cluster, "slurmd c1")
+    start(cluster, "slurmd c1")
     cluster.run("touch", go)
     assert cluster.wait(job) == "COMPLETED"
     assert "second" in cluster.read(out).splitlines()
     assert cluster.granted() == granted + 1 and cluster.allocations() == []
     assert cluster.out("sinfo", "-hR") == ""
-    assert "Used=0" in cluster.out("scontrol", "-o", "show", "lic")
+    assert "Used=0" in cluster.out("scontrol", "-o", "show", "lic", "bitfusion")

@@ -24,10 +24,23 @@ def test_a_larger_pool_is_in_the_policy() -> None:
     assert before == SHIPPED
 
 
+def test_a_pool_of_several_servers_is_in_the_policy_by_name() -> None:
+    mine = configure.site_policy(
+        SHIPPED, LabParams(pool_servers=2, pool_gpus=3, slurm="26.05", pool_placement="first_fit")
+    )
+    pool = mine["backends"]["bitfusion"]
+    assert pool["placement"] == "first_fit"
+    assert [(server["name"], server["address"], server["gpus"]) for server in pool["servers"]] == [
+        ("server1", "10.77.0.10:56001", 3),
+        ("server2", "10.77.0.11:56001", 3),
+    ]
+
+
 def test_the_clients_settings_are_yaml_and_hold_the_token() -> None:
     settings = yaml.safe_load(configure.client_yaml("abc"))
     assert settings["authconfig"]["token"] == "abc"
     assert settings["dispatcher"]["srs"]["auto_release_timeout"] == "10m"
+    assert "auto_release_timeout: 2.5s\n" in configure.client_yaml("abc", 2.5)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="sets the owner of a file")

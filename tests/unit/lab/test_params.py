@@ -16,7 +16,13 @@ from slurm_gpushare.lab.params import LabParams, gpu_list
         {"nodes": 0},
         {"nodes": 65},
         {"gpus": 0},
+        {"clients": 0},
         {"pool_gpus": 17},
+        {"pool_servers": 65},
+        {"pool_placement": "best_fit"},
+        {"pool_placement": "first_fit"},  # with the default Slurm
+        {"pool_auto_release": -1},
+        {"pool_wait": -2},
         {"pool_on_disconnect": "keep"},
         {"slurm": "23.02"},
     ],

@@ -20,7 +20,7 @@ def test_shares_of_gpus_and_of_the_pool() -> None:
     conf = settings(slurmconf.slurm_conf(LabParams(nodes=3, gpus=4, pool_gpus=2)))
     assert "Gres=gpu:p100:4,shard:400,nvme:4 " in conf["NodeName=n3"]
     assert "Gres=bitfusion:200 " in conf["NodeName=c2"]
-    assert conf["Licenses"] == "bitfusion:200,matlab:4"
+    assert conf["Licenses"] == "matlab:4,bitfusion:200"
     assert "NodeName=n4" not in conf
     assert conf["PartitionName=shard"].startswith("shard Nodes=n[1-3] Default=YES")
     assert conf["PartitionName=bitfusion"].startswith("bitfusion Nodes=c[1-2]")
@@ -62,5 +62,16 @@ def test_gres_conf(params: LabParams, lines: list[str]) -> None:
 
 
 def test_hosts_names_every_node() -> None:
-    lines = slurmconf.hosts(LabParams(nodes=1), "10.0.0.9").splitlines()
-    assert "10.77.0.1 login n1 c1 c2" in lines and "10.0.0.9 pool" in lines
+    lines = slurmconf.hosts(LabParams(nodes=1, pool_servers=2)).splitlines()
+    assert "10.77.0.1 login n1 c1 c2" in lines
+    assert lines[-3:] == ["10.77.0.10 pool", "10.77.0.10 server1", "10.77.0.11 server2"]
+
+
+def test_a_pool_that_slurm_places_has_no_licence_of_its_own_name() -> None:
+    params = LabParams(pool_servers=3, pool_gpus=2, pool_placement="pinned")
+    conf = settings(slurmconf.slurm_conf(params))
+    assert conf["Licenses"] == "matlab:4"
+    assert "license/bitfusion" not in conf["AccountingStorageTRES"]
+    # The count-only gres, for limits and billing, is of the whole pool on each client node.
+    assert "Gres=bitfusion:600 " in conf["NodeName=c1"]
+    assert "Name=bitfusion Count=600 Flags=CountOnly" in slurmconf.gres_conf(params)

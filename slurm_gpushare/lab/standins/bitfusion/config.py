@@ -18,6 +18,7 @@ class ServerConfig:
     """One server. Ports and ``auto_release_timeout`` (10 minutes) have the documented defaults; times are seconds.
 
     ``on_disconnect`` says what becomes of the allocation of a `run` that went away without releasing it.
+    ``nvml`` is the socket on which the host's own NVML sees the whole cards and everybody on them; None: it has none.
     The last four are what the client's filters of the same names are compared with; None matches no filter.
     """
 
@@ -32,6 +33,7 @@ class ServerConfig:
     on_disconnect: str = assumed.ON_DISCONNECT
     auto_release_timeout: float = 600
     wait_seconds: int = assumed.WAIT_SECONDS
+    nvml: str | None = None
     hostname: str | None = None
     has_rdma: bool = False
     cuda_version: str | None = None
@@ -59,7 +61,7 @@ def parse_config(document: Any) -> ServerConfig:
     for name in ("leader", "has_rdma"):
         if type(values.get(name, False)) is not bool:
             raise LabError(f"{name} is {values[name]!r}: it must be true or false")
-    for name in ("hostname", "cuda_version", "driver_version"):
+    for name in ("nvml", "hostname", "cuda_version", "driver_version"):
         if not isinstance(values.get(name), str | None):
             raise LabError(f"{name} is {values[name]!r}: it must be text")
     for name, most in (("version", 63), ("token", 255)):

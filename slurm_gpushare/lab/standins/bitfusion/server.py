@@ -6,6 +6,7 @@ Several servers are several processes, and clients ask each of those in their se
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 
@@ -13,7 +14,7 @@ from slurm_gpushare.errors import EXIT_FAILED, LabError
 from slurm_gpushare.lab.standins.bitfusion.config import ServerConfig, load_config
 from slurm_gpushare.lab.standins.bitfusion.control import MAX_LINE, REQUEST_SECONDS, serve_control
 from slurm_gpushare.lab.standins.bitfusion.pool import Pool
-from slurm_gpushare.lab.standins.gpu import protocol
+from slurm_gpushare.lab.standins.gpu import daemon, protocol
 
 EXPIRE_SECONDS = 0.25
 # nvmlReturn_t: NVML_ERROR_DRIVER_NOT_LOADED.
@@ -42,6 +43,11 @@ async def serve_data(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
         pass
     finally:
         writer.close()
+
+
+async def serve_host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pool: Pool) -> None:
+    """Serve the whole cards to NVML of the server's own host."""
+    await daemon.serve_client(pool.gpus, reader, writer)
 
 
 async def serve(config: ServerConfig) -> None:
@@ -78,6 +84,10 @@ async def serve(config: ServerConfig) -> None:
                 servers.append(await asyncio.start_server(handler(client), config.listen, port, limit=limit))
             except OSError as error:
                 raise LabError(f"cannot listen on {config.listen}:{port}: {error.strerror}") from None
+        if config.nvml is not None:
+            os.makedirs(os.path.dirname(config.nvml), mode=0o755, exist_ok=True)
+            listener = daemon.bind(config.nvml)
+            servers.append(await asyncio.start_unix_server(handler(serve_host), sock=listener, limit=protocol.MAX_LINE))
         tasks.add(loop.create_task(expire()))
         print(f"bitfusion stand-in: {len(config.gpus)} GPUs on {config.listen}:{config.port}", flush=True)
         await stop.wait()

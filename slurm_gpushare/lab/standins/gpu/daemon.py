@@ -36,7 +36,7 @@ def load_specs(path: str) -> list[GpuSpec]:
         raise LabError(f"{path}: {error}") from None
 
 
-def _bind(path: str) -> socket.socket:
+def bind(path: str) -> socket.socket:
     """Return a listening socket at ``path``, in the place of one that nobody serves any more. Raises LabError."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -57,7 +57,8 @@ def _bind(path: str) -> socket.socket:
     return listener
 
 
-async def _client(gpus: Gpus, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve_client(gpus: Gpus, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve one connection of the Unix socket; its process ends its loads."""
     peer = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, _ = struct.unpack("3i", peer)
     loop = asyncio.get_running_loop()
@@ -82,7 +83,7 @@ async def _client(gpus: Gpus, reader: asyncio.StreamReader, writer: asyncio.Stre
 
 async def serve(gpus: Gpus, path: str) -> None:
     """Serve until SIGTERM or SIGINT, then remove the socket. Raises LabError when the socket cannot be made."""
-    listener = _bind(path)
+    listener = bind(path)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,7 +96,7 @@ async def serve(gpus: Gpus, path: str) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         try:
-            await _client(gpus, reader, writer)
+            await serve_client(gpus, reader, writer)
         except asyncio.CancelledError:
             # The daemon stops; asyncio would report a cancelled client as an error.
             pass

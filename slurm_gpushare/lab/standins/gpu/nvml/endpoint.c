@@ -11,7 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-const char *endpoint_name(void)
+/* Weak: another stand-in's shim is this library with a way of its own to find its server. */
+__attribute__((weak)) const char *endpoint_name(void)
 {
     const char *name = getenv(ENDPOINT_VARIABLE);
 

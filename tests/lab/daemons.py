@@ -1,0 +1,48 @@
+"""The lab's own daemons: found among all processes, killed and started again, as a test or a fault would."""
+
+from tests.lab.cluster import Cluster, until
+
+_POOL = "slurm_gpushare.lab.standins.bitfusion.server --config /etc/lab/pool.json"
+_POOL2 = _POOL.replace("pool.json", "pool2.json")
+
+# What ends the argv of one, as whom and on which node it is started, and how.
+DAEMONS = {
+    "agent n1": ("slurm_gpushare.metrics.agent --node n1", "root", "n1", "exec gpushare agent --node n1"),
+    "agent c1": ("slurm_gpushare.metrics.agent --node c1", "root", "c1", "exec gpushare agent --node c1"),
+    "serve": ("bin/gpushare serve", "root", None, "ulimit -Sn 256; exec gpushare serve"),
+    "slurmctld": ("slurmctld -D", "root", None, "exec runuser -u slurm -- slurmctld -D"),
+    "slurmd c1": ("slurmd -D -N c1", "root", "c1", "exec slurmd -D -N c1"),
+    "pool": (_POOL, "root", None, f"exec /opt/gpushare/bin/python3 -m {_POOL}"),
+    "pool2": (_POOL2, "root", None, f"exec /opt/gpushare/bin/python3 -m {_POOL2}"),
+}
+
+
+def pids(cluster: Cluster, daemon: str) -> list[str]:
+    """Return the processes of a daemon."""
+    lines = cluster.out("ps", "-eo", "pid=,args=").splitlines()
+    found = (line.split(maxsplit=1) for line in lines)
+    ours = ("runuser", "sh -c", "setsid")
+    return [pid for pid, argv in found if argv.endswith(DAEMONS[daemon][0]) and not argv.startswith(ours)]
+
+
+def kill(cluster: Cluster, daemon: str, signal: str = "KILL") -> None:
+    """Send a daemon a signal; wait for its end unless it is to stop or to go on."""
+    (pid,) = pids(cluster, daemon)
+    cluster.run("kill", f"-{signal}", pid)
+    if signal not in ("STOP", "CONT"):
+        until(f"the end of {daemon}", lambda: not pids(cluster, daemon))
+
+
+def start(cluster: Cluster, daemon: str) -> None:
+    """Start a daemon again."""
+    _, user, node, command = DAEMONS[daemon]
+    log = "/var/log/lab/again-" + daemon.replace(" ", "-")
+    cluster.run("sh", "-c", f"setsid sh -c '{command}' </dev/null >>{log} 2>&1 &", user=user, node=node)
+    until(f"{daemon} again", lambda: pids(cluster, daemon))
+
+
+def start_those_that_are_down(cluster: Cluster, names: list[str]) -> None:
+    """Start what a test has ended and not started again."""
+    for name in names:
+        if not pids(cluster, name):
+            start(cluster, name)
