@@ -54,8 +54,6 @@ class LaunchRecord(Record):
 
 def record_to_json(record: LaunchRecord) -> str:
     """Return the record as one line of JSON."""
-    import json  # prolog writes; the launcher only reads
-
     container = None
     if record.container is not None:
         container = {
@@ -64,7 +62,7 @@ def record_to_json(record: LaunchRecord) -> str:
             "datasets": list(record.container.datasets),
             "scope": record.container.scope,
         }
-    return json.dumps(
+    return quickjson.dumps(
         {
             "v": VERSION,
             "job_id": record.job_id,
@@ -83,9 +81,7 @@ def record_to_json(record: LaunchRecord) -> str:
                 {"server": each.server, "address": each.address, "gpus": list(each.gpus)} for each in record.places
             ],
             "options": record.options,
-        },
-        separators=(",", ":"),
-        ensure_ascii=False,
+        }
     )
 
 

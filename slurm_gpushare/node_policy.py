@@ -44,6 +44,7 @@ class BackendPolicy(Record):
     wait: float = 0.0  # seconds that a job waits for a pool that is full or away
     requeue_limit: int = 0  # how often a batch job that got nothing is requeued
     requeue_delay: float = 0.0  # seconds, twice as long each time
+    libraries: str | None = None  # the folder of the libraries that a client without a program is
 
 
 class NodePolicy(Record):

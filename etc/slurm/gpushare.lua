@@ -1,7 +1,8 @@
 -- The decision of slurm-gpushare, made of the files in the folder gpushare beside this one.
 --
 -- slurmctld runs it through job_submit.lua; `gpushare explain` and the tests run the same files. Pure functions over
--- plain tables: nothing but gpushare/job.lua knows Slurm's userdata, and nothing has side effects.
+-- plain tables: nothing but gpushare/job.lua knows Slurm's userdata, and all that is kept from job to job is the turn
+-- in which gpushare/pool.lua takes GPUs.
 -- Lua 5.1, as Debian's Slurm has it. The policy is the table that `gpushare policy compile` writes.
 
 local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "/etc/slurm/"

@@ -106,17 +106,17 @@ def _limit(job: "Job") -> tuple[dict[str, int], dict[int, dict[str, str]]]:
 
 
 def pool_servers(path: str = POLICY_YAML) -> list[str]:
-    """Return the pool's servers, HOST:PORT, by the policy of this host; none where it has no valid one."""
+    """Return the servers of pools, HOST:PORT, by the policy of this host; none where it has no valid one."""
     from slurm_gpushare.errors import PolicyError
     from slurm_gpushare.policy.load import load_policy
 
     if not os.path.exists(path):
         return []
     try:
-        pool = load_policy(path).policy.backends.bitfusion
+        pools = load_policy(path).policy.backends.pools
     except PolicyError:
         return []
-    return [server.address for server in pool.servers] if pool else []
+    return [server.address for pool in pools.values() for server in pool.servers]
 
 
 def silent_servers(addresses: list[str]) -> list[str]:

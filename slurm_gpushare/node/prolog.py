@@ -5,15 +5,14 @@ faults only; what is wrong with a job stands in its record, and its tasks fail b
 """
 
 import os
-import sys
 import time
 
 from slurm_gpushare import backends, paths
 from slurm_gpushare.backends.gpu import gpu_numbers
 from slurm_gpushare.errors import EXIT_BROKEN, BrokenInstallation, GpushareError, RefusedError
 from slurm_gpushare.grant import Grant, decode_grant, looks_like_grant
-from slurm_gpushare.launch import ContainerRequest, LaunchRecord, record_to_json
-from slurm_gpushare.node.folder import make_work, open_job_folder, remove_job_folder, write_file
+from slurm_gpushare.launch import ContainerRequest, LaunchRecord, Place, record_to_json
+from slurm_gpushare.node.folder import lock_job_folder, make_work, open_job_folder, remove_record, write_file
 from slurm_gpushare.node.job import Job, read_job
 from slurm_gpushare.node.log import reason, tell
 from slurm_gpushare.node_policy import NodePolicy, read_node_policy
@@ -57,11 +56,30 @@ def disagreement(grant: Grant, environment: dict[str, str], policy: NodePolicy) 
     gpus = grant.gpus * grant.tasks
     if grant.slices < gpus * grant.fraction * policy.slices_per_gpu - ROUNDING:
         return f"{grant.slices} slices are less than {gpus} x {grant.fraction:g} of a GPU"
-    return backend.agrees(grant, environment, settings)
+    # Where each GPU of a pool has licences of its own, places_of tells.
+    return backend.agrees(grant, environment, settings) if settings.placement == "flat" else None
+
+
+def places_of(job: Job, grant: Grant, environment: dict[str, str], policy: NodePolicy) -> tuple[Place, ...]:
+    """Return where the job's allocations on this node lie, nothing where the pool's client finds a server.
+
+    Raises
+    ------
+    GpushareError
+        The job's licences do not agree with the grant (status 77), or Slurm does not tell them (75).
+    """
+    settings = policy.backends[grant.backend]
+    if settings.placement == "flat":
+        return ()
+    from slurm_gpushare.backends.places import find_places  # only a pool's jobs need these
+    from slurm_gpushare.node.allocated import given_licences, node_number
+
+    number = node_number(job, environment, grant.nodes)
+    return find_places(given_licences(job, environment), grant, settings, policy.slices_per_gpu, number)
 
 
 def make_record(job: Job, environment: dict[str, str], policy: NodePolicy | None, now: float) -> LaunchRecord | None:
-    """Return the launch record of a job, None for one that asks for nothing of ours. Pure.
+    """Return the launch record of a job, None for one that asks for nothing of ours.
 
     ``policy`` may be None where the job's extra is no grant. A grant that is not believed is not recorded.
     """
@@ -85,7 +103,7 @@ def make_record(job: Job, environment: dict[str, str], policy: NodePolicy | None
             reason = disagreement(grant, environment, policy)
             if reason is not None:
                 raise RefusedError(f"the job's grant does not agree with what Slurm allocated: {reason}")
-            record = record._replace(grant=grant)
+            record = record._replace(grant=grant, places=places_of(job, grant, environment, policy))
         record_to_json(record).encode()
     except UnicodeEncodeError:
         record = record._replace(grant=None, container=None, refused="the job's options are not UTF-8")
@@ -104,15 +122,39 @@ def prolog(
     job = read_job(environment)
     granted = looks_like_grant(environment.get("SLURM_JOB_EXTRA"))
     record = make_record(job, environment, read_node_policy(node_policy) if granted else None, now)
-    left = remove_job_folder(run_dir, job.node, job.job_id, job.uid, job.gid)
+    left = clear(job, run_dir, node_policy)
     if record is not None:
         folder = open_job_folder(run_dir, job.node, job.job_id, create=True)
         try:
-            make_work(folder, job.uid, job.gid)
             write_file(folder, "launch.json", record_to_json(record), job.gid)
         finally:
             os.close(folder)
+        # After the record: without one it would be taken for what an ended job left.
+        folder = open_job_folder(paths.NODE_STATE_DIR, job.node, job.job_id, create=True)
+        try:
+            make_work(folder, job.uid, job.gid)
+        finally:
+            os.close(folder)
     return left
+
+
+def clear(job: Job, run_dir: str, node_policy: str) -> str | None:
+    """Remove what an earlier run of this job left, and give back what it held; return what was not, None for nothing.
+
+    Raises OSError or BrokenInstallation.
+    """
+    remove_record(run_dir, job.node, job.job_id)
+    folder = lock_job_folder(paths.NODE_STATE_DIR, job.node, job.job_id)
+    if folder is None:
+        return None
+    from slurm_gpushare.node.epilog import settle  # hardly any job needs it
+
+    try:
+        path = os.path.dirname(paths.work_dir(job.node, job.job_id))
+        left = settle(folder, path, None, node_policy)
+        return None if left is None else f"an earlier run of job {job.job_id}: {left}"
+    finally:
+        os.close(folder)
 
 
 def main() -> int:
@@ -125,7 +167,3 @@ def main() -> int:
     except (GpushareError, OSError) as error:
         tell(f"prolog: {reason(error)}")
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

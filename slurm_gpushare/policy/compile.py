@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 
 from slurm_gpushare import node_policy
+from slurm_gpushare.backends import find
 from slurm_gpushare.policy.lua import Gpushare
 from slurm_gpushare.policy.members import group_members
-from slurm_gpushare.policy.schema import Bitfusion, Policy, Rule
+from slurm_gpushare.policy.schema import Bitfusion, Lupine, Policy, Rule
 from slurm_gpushare.request import Request
 from slurm_gpushare.units import MIB
 
@@ -20,7 +21,7 @@ SUBMIT_FILE = "job_submit.lua"
 CRITERIA = ("users", "accounts", "qos", "partitions")  # of rules, the most selective first; groups become users
 
 
-def pool_memory(pool: Bitfusion) -> int | None:
+def pool_memory(pool: Bitfusion | Lupine) -> int | None:
     """Return the bytes of each GPU of the pool, None where servers differ or one is not known."""
     sizes = {server.gpu_memory for server in pool.servers}
     return sizes.pop() if len(sizes) == 1 else None
@@ -99,13 +100,17 @@ def _expand(groups: list[str], members: Callable[[str], list[str]]) -> dict[str,
 
 def _lua_backends(policy: Policy) -> dict[str, dict]:
     backends: dict[str, dict] = {}
-    if policy.backends.bitfusion is not None:
-        pool = policy.backends.bitfusion
-        backends["bitfusion"] = {
-            "licence": pool.licence,
+    for name, pool in policy.backends.pools.items():
+        backends[name] = {
+            "placement": pool.placement,
+            "licence": pool.licence if pool.placement == "flat" else None,
             "gres": pool.gres,
-            "servers": [server.gpus for server in pool.servers],
+            "servers": [
+                {"name": server.name, "gpus": server.gpus, "gpu_memory_mib": _mib(server.gpu_memory)}
+                for server in pool.servers
+            ],
             "gpu_memory_mib": _mib(pool_memory(pool)),
+            "unenforced": find(name).ENFORCES["memory"] == "none" or None,
         }
     if policy.backends.shard is not None:
         shard = policy.backends.shard
@@ -136,6 +141,15 @@ def to_node_json(policy: Policy) -> str:
             "wait": float(pool.wait),
             "requeue_limit": pool.requeue_limit if pool.on_failure == "requeue" else 0,
             "requeue_delay": float(pool.requeue_delay),
+        }
+    if policy.backends.lupine is not None:
+        pool = policy.backends.lupine
+        backends["lupine"] = {
+            "libraries": pool.libraries,
+            "gres": pool.gres,
+            "gpu_memory": pool_memory(pool),
+            "placement": pool.placement,
+            "servers": {server.name: server.address for server in pool.servers},
         }
     if policy.backends.shard is not None:
         backends["shard"] = {"gpu_memory": policy.backends.shard.gpu_memory}

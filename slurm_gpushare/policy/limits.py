@@ -27,8 +27,7 @@ def tres(gpus: float, policy: Policy) -> str:
     counts = {"gpu": int(gpus)}
     if policy.backends.shard is not None:
         counts["shard"] = slices
-    if policy.backends.bitfusion is not None:
-        counts[policy.backends.bitfusion.gres] = slices
+    counts |= {pool.gres: slices for pool in policy.backends.pools.values()}
     return ",".join(f"gres/{name}={count}" for name, count in counts.items())
 
 

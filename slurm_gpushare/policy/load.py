@@ -8,7 +8,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from slurm_gpushare.errors import PolicyError
-from slurm_gpushare.policy.schema import Policy, conflicts
+from slurm_gpushare.policy.conflicts import conflicts
+from slurm_gpushare.policy.schema import Policy
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import posixpath
 import re
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -17,6 +17,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError("a name begins with a letter or digit and has only letters, digits, _, . and -")
+    return text
+
+
+def _server_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,62}", text):
+        raise ValueError("a server's name has only small letters (sacctmgr keeps no others), digits, _, . and -")
+    return text
+
+
+def _licence(text: str) -> str:
+    for name in text.split("@", 1):
+        _name(name)
     return text
 
 
@@ -79,10 +91,8 @@ Name = Annotated[str, AfterValidator(_name)]
 AbsolutePath = Annotated[str, AfterValidator(_path)]
 Image = Annotated[str, AfterValidator(_image)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
+ServerName = Annotated[str, AfterValidator(_server_name)]
 Names = Annotated[list[Name], Field(min_length=1)]
-
-BACKENDS = ("bitfusion", "shard")
-Backend = Literal["bitfusion", "shard"]
 
 # Settings in bytes that people write with a unit.
 AMOUNT_OF_MEMORY = ("gpu_memory", "host_memory_per_gpu")
@@ -104,7 +114,7 @@ def _setting(meaning: str, default: object = ..., unit: str | None = None, **lim
 class Server(Settings):
     """One server of the pool."""
 
-    name: Name | None = _setting("how its licences call it: gpu0@NAME; null: the placement is flat", None)
+    name: ServerName | None = _setting("how its licences call it: gpu0@NAME; null: the placement is flat", None)
     address: Annotated[str, AfterValidator(_address)] = _setting("where its Bitfusion service listens, HOST:PORT")
     gpus: int = _setting("its GPUs", ge=1, le=1024)
     gpu_memory: Memory | None = _setting("memory of each of its GPUs; null where it is not known", None, UNIT)
@@ -119,8 +129,9 @@ class Bitfusion(Settings):
         "gpu0@NAME, of which job_submit chooses; first_fit: the same, of which Slurm chooses (from 25.05 on)",
         "flat",
     )
-    licence: Name = _setting(
-        "Slurm's licence for a flat placement; its count is slices_per_gpu for each GPU of the pool", "bitfusion"
+    licence: Annotated[str, AfterValidator(_licence)] = _setting(
+        "Slurm's licence for a flat placement, NAME or NAME@SERVER; its count is slices_per_gpu for each GPU",
+        "bitfusion",
     )
     gres: Name = _setting("the count-only gres of the client nodes that carries the same slices", "bitfusion")
     command: AbsolutePath = _setting("the client's program on the nodes", "/usr/bin/bitfusion")
@@ -135,6 +146,27 @@ class Bitfusion(Settings):
     requeue_delay: float = _setting(
         "how long it then stays in the queue; twice as long each time", 60.0, "seconds", ge=1, le=86400
     )
+
+
+class LupineServer(Settings):
+    """One server that runs lupine_driver_server."""
+
+    name: ServerName = _setting("how its licences call it: gpu0@NAME")
+    address: Annotated[str, AfterValidator(_address)] = _setting("where it listens, HOST:PORT (LUPINE_PORT, 14833)")
+    gpus: int = _setting("its GPUs", ge=1, le=1024)
+    gpu_memory: Memory | None = _setting("memory of each of its GPUs; null where it is not known", None, UNIT)
+
+
+class Lupine(Settings):
+    """GPUs of servers, reached over the network by LUPINE; Slurm's licences place them, nothing enforces a share."""
+
+    servers: list[LupineServer] = _setting("the servers", min_length=1)
+    placement: Literal["pinned", "first_fit"] = _setting(
+        "pinned: job_submit chooses among the licences of each GPU, gpu0@NAME; first_fit: Slurm does (from 25.05 on)",
+        "pinned",
+    )
+    gres: Name = _setting("the count-only gres of the client nodes that carries the same slices", "lupine")
+    libraries: AbsolutePath = _setting("the folder on the nodes with its libcuda.so.1 and others", "/opt/lupine/lib")
 
 
 class GpuType(Settings):
@@ -159,7 +191,21 @@ class Backends(Settings):
     """The ways of sharing that this cluster has."""
 
     bitfusion: Bitfusion | None = _setting("GPUs of a pool, reached over the network", None)
+    lupine: Lupine | None = _setting("GPUs of servers, reached over the network without any enforcement", None)
     shard: Shard | None = _setting("GPUs of the nodes, shared by gres/shard", None)
+
+    @property
+    def pools(self) -> dict[str, Bitfusion | Lupine]:
+        """Return the backends whose GPUs are those of servers, by name."""
+        return {name: pool for name in POOLS if (pool := getattr(self, name)) is not None}
+
+
+# The sections of backends whose GPUs are those of servers.
+POOLS = {
+    name: kind
+    for name, field in Backends.model_fields.items()
+    if "servers" in (kind := get_args(field.annotation)[0]).model_fields
+}
 
 
 class Containers(Settings):
@@ -206,7 +252,7 @@ class Limits(Settings):
         "the most that one job gets, all its nodes and GPUs together", None, "GPUs", gt=0
     )
     minimum_fraction: float | None = _setting("the smallest share", None, "of a GPU", gt=0, le=1)
-    backends: list[Backend] | None = _setting("which backends may be used", None)
+    backends: list[str] | None = _setting("which backends may be used", None)
     whole_gpus: bool | None = _setting("whether whole GPUs are given in partitions that share GPUs", None)
     host_memory_per_gpu: Memory | None = _setting(
         "main memory of a job for each GPU, in proportion to its share, where it asks for none", None, UNIT
@@ -304,93 +350,3 @@ class Policy(Settings):
     def slices(self, fraction: float) -> int:
         """Return a fraction that is on the grid in slices, at least 1."""
         return max(1, int(Decimal(str(fraction)) * self.slices_per_gpu))
-
-
-def conflicts(data: object) -> list[tuple[tuple, str]]:
-    """Return what is wrong between settings, as (place, remedy); ``data`` is the YAML as read, valid or not."""
-    if not isinstance(data, dict):
-        return []
-    backends = _mapping(data, "backends")
-    known = ", ".join(sorted(map(str, backends))) or "none"
-    found = [
-        (place, f"no such backend in this file: write one of its backends ({known})")
-        for place, backend in _backends_named(data)
-        if not isinstance(backend, str) or backends.get(backend) is None
-    ]
-    pool = backends.get("bitfusion")
-    if isinstance(pool, dict) and pool.get("gres") in ("gpu", "shard", "mps"):
-        found.append(
-            (("backends", "bitfusion", "gres"), "Slurm's own gres of that name is another thing: write bitfusion")
-        )
-    rules = [rule if isinstance(rule, dict) else {} for rule in _sequence(data, "rules")]
-    for place, section in [((), data), *((("rules", index), rule) for index, rule in enumerate(rules))]:
-        found += _off_grid(place, section, data.get("slices_per_gpu", 100))
-    shard = backends.get("shard")
-    types = _mapping(shard, "types") if isinstance(shard, dict) else {}
-    for name, kind in types.items() if len(types) > 1 else ():
-        if not (isinstance(kind, dict) and kind.get("feature")):
-            found.append((("backends", "shard", "types", name), "one of several types: write feature, its nodes' own"))
-    for index, limit in enumerate(_sequence(data, "running_limits")):
-        found += _limit_conflicts(("running_limits", index), limit, data.get("slices_per_gpu", 100))
-    names: dict[object, int] = {}
-    for index, rule in enumerate(rules):
-        name = rule.get("name")
-        if isinstance(name, str) and names.setdefault(name, index) != index:
-            found.append((("rules", index, "name"), f"rules[{names[name]}] has that name: write another"))
-        for number, dataset in enumerate(_sequence(rule, "datasets")):
-            if isinstance(dataset, str) and dataset not in _mapping(data, "datasets"):
-                known = ", ".join(sorted(map(str, _mapping(data, "datasets")))) or "none"
-                found.append((("rules", index, "datasets", number), f"no such dataset in this file: known are {known}"))
-    return found
-
-
-def _mapping(data: dict, name: str) -> dict:
-    return data[name] if isinstance(data.get(name), dict) else {}
-
-
-def _sequence(data: dict, name: str) -> list:
-    return data[name] if isinstance(data.get(name), list) else []
-
-
-def _backends_named(data: dict) -> list[tuple[tuple, object]]:
-    """Return every place that names a backend, with the name."""
-    named = []
-    for name, value in _mapping(data, "partitions").items():
-        here = ("partitions", name)
-        if isinstance(value, dict):
-            named += [((*here, "default"), value["default"])] if isinstance(value.get("default"), str) else []
-            named += [((*here, "allowed", index), item) for index, item in enumerate(_sequence(value, "allowed"))]
-        elif not isinstance(value, list):
-            named.append((here, value))
-    for index, rule in enumerate(_sequence(data, "rules")):
-        if isinstance(rule, dict):
-            named += [(("rules", index, "backends", at), item) for at, item in enumerate(_sequence(rule, "backends"))]
-    return named
-
-
-def _limit_conflicts(place: tuple, limit: object, slices: object) -> list[tuple[tuple, str]]:
-    if not isinstance(limit, dict):
-        return []
-    found = _off_grid(place, limit, slices, ("per_user", "together"))
-    if not any(limit.get(name) for name in ("qos", "accounts", "users")):
-        found.append((place, "holds for nobody: write qos, accounts or users"))
-    if limit.get("per_user") is None and limit.get("together") is None:
-        found.append((place, "limits nothing: write per_user or together"))
-    if limit.get("users") and limit.get("together") is not None:
-        found.append(((*place, "together"), "is for the users of a QOS or account: write per_user"))
-    return found
-
-
-FRACTIONS = ("minimum_fraction", "maximum_fraction")
-
-
-def _off_grid(
-    place: tuple, section: dict, slices: object, names: tuple[str, ...] = FRACTIONS
-) -> list[tuple[tuple, str]]:
-    found = []
-    for name in names:
-        value = section.get(name)
-        numbers = isinstance(value, (int, float)) and isinstance(slices, int) and 0 < value < 1e9 and slices >= 1
-        if numbers and (Decimal(str(value)) * slices) % 1:
-            found.append(((*place, name), f"is no multiple of 1/{slices}: write one, or change slices_per_gpu"))
-    return found

@@ -8,6 +8,8 @@ TIMEOUT = 10.0  # seconds
 
 _SLURM_USER = re.compile(r"^SlurmUser\s*=\s*[^\s(]*\(([0-9]+)\)\s*$", re.MULTILINE)
 
+_CLUSTER = re.compile(r"^ClusterName\s*=\s*(\S+)\s*$", re.MULTILINE)
+
 
 def parse_slurm_user(text: str) -> int:
     """Return the uid of SlurmUser in ``text``; raises SlurmError when it is not there."""
@@ -20,3 +22,16 @@ def parse_slurm_user(text: str) -> int:
 def slurm_user() -> int:
     """Ask slurmctld for the uid that Slurm runs as; raises SlurmError."""
     return parse_slurm_user(run_slurm(["scontrol", "show", "config"], TIMEOUT))
+
+
+def parse_cluster_name(text: str) -> str:
+    """Return ClusterName in ``text``; raises SlurmError when it is not there."""
+    match = _CLUSTER.search(text)
+    if match is None:
+        raise SlurmError("scontrol show config: names no ClusterName")
+    return match[1]
+
+
+def cluster_name() -> str:
+    """Ask slurmctld for the cluster's name; raises SlurmError."""
+    return parse_cluster_name(run_slurm(["scontrol", "show", "config"], TIMEOUT))

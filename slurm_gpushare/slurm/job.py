@@ -7,6 +7,7 @@ from slurm_gpushare.errors import GpushareError
 from slurm_gpushare.grant import Grant, decode_grant, looks_like_grant
 from slurm_gpushare.slurm.command import SlurmError, run_slurm
 from slurm_gpushare.slurm.jsondata import number, read_list, words
+from slurm_gpushare.slurm.licences import parse_choices
 from slurm_gpushare.slurm.tres import gres_count, parse_tres
 
 TIMEOUT = 10.0  # seconds
@@ -35,6 +36,7 @@ class Job:
     array_limit: int | None  # tasks of the array that may run at one time
     eligible: int | None
     expected_start: int | None
+    choices: tuple[dict[str, int], ...] = ()  # licences: all of any one of these
 
 
 def parse_jobs(text: str) -> list[Job]:
@@ -66,6 +68,7 @@ def _job(data: dict) -> Job:
     nodes = max(1, number(data.get("node_count")) or 1)
     cpus = number(data.get("cpus")) or 1
     reason = str(data.get("state_reason") or "")
+    choices = _choices(data.get("licenses"))
     return Job(
         job_id=int(data["job_id"]),
         array_job_id=number(data.get("array_job_id")) or None,
@@ -81,7 +84,8 @@ def _job(data: dict) -> Job:
         memory_per_node=_mebibytes(tres.get("mem", "")) // nodes,
         gpus_per_node=gres_count(tres, "gpu") // nodes,
         grant=_grant(data.get("extra")),
-        licences=_licences(data.get("licenses")),
+        licences={name: count for choice in choices for name, count in choice.items()},
+        choices=choices,
         dependency=str(data.get("dependency") or ""),
         array_limit=number(data.get("array_max_tasks")) or None,
         eligible=number(data.get("eligible_time")) or None,
@@ -96,10 +100,11 @@ def _grant(extra: object) -> Grant | None:
         return None  # of another version, or forged: the rest can still be told
 
 
-def _licences(text: object) -> dict[str, int]:
-    """Read ``a:25,b`` or ``a:25|b:25``; some versions write the number after = or @."""
-    found = re.findall(r"([^:=,|@\s]+)(?:@[^:=,|]*)?(?:[:=]([0-9]+))?", text if isinstance(text, str) else "")
-    return {name: int(count or 1) for name, count in found}
+def _choices(text: object) -> tuple[dict[str, int], ...]:
+    try:
+        return parse_choices(text) if isinstance(text, str) else ()
+    except ValueError:
+        return ()  # of a form that a later version may have: the rest can still be told
 
 
 def _mebibytes(text: str) -> int:

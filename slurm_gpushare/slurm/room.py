@@ -1,12 +1,16 @@
 """Whether a waiting job would find room now, why not, and what would. Pure."""
 
+import re
+
 from slurm_gpushare.slurm.job import Job
 from slurm_gpushare.slurm.nodes import Gpu, Node
 from slurm_gpushare.slurm.view import Answer, View
 from slurm_gpushare.units import format_fraction
 
 SHARDS = "shard"
+_PER_GPU = re.compile(r"gpu[0-9]+@.+")  # the licence of one GPU of a pool: gpu0@SERVER
 NODES_SHOWN = 8
+GPUS_SHOWN = 16
 
 
 def for_room(view: View) -> Answer:
@@ -19,18 +23,20 @@ def for_room(view: View) -> Answer:
         for node in here
         if node.away
     ]
-    pool = _pool_licence(view)
+    pool, gpus = _pool_licence(view), _pool_gpus(view)
     if len(usable) < job.nodes:
         some = f"{len(usable)} of {len(here)} nodes" if usable else "no node"
         answer = Answer("nodes_away", [f"{some} of partition {_names(job)} take{'' if usable else 's'} jobs now"])
         if usable:
             answer.why[0] += f", and it needs {job.nodes}"
+    elif gpus:
+        answer = _on_gpus_of_pool(view, usable, gpus)
     else:
         answer = _in_pool(view, usable, pool) if pool else _on_nodes(view, usable)
     answer.details += away[:NODES_SHOWN]
-    if pool and view.pool_away:
+    if (pool or gpus) and view.pool_away:
         answer.details += [f"the pool's server {text}" for text in view.pool_away]
-        if answer.kind in ("priority", "soon"):
+        if answer.kind in ("priority", "soon") and not gpus:
             return Answer("pool_away", ["the pool does not answer: it could not run now"], answer.details)
     if answer.kind in ("full", "fragmented", "nodes_away"):
         answer.sooner += _elsewhere(view)
@@ -46,6 +52,54 @@ def _pool_licence(view: View) -> str | None:
     return next((name for name, count in job.licences.items() if name in view.licences and count == need), None)
 
 
+def _pool_gpus(view: View) -> list[dict[str, int]]:
+    """Return what of a pool's GPUs the job's grant may be paid with: of any one entry all; empty for another grant."""
+    if view.job.grant is None:
+        return []
+    found = (
+        {name: n for name, n in choice.items() if _PER_GPU.fullmatch(name) and name in view.licences}
+        for choice in view.job.choices
+    )
+    return [choice for choice in found if choice]
+
+
+def _on_gpus_of_pool(view: View, usable: list[Node], choices: list[dict[str, int]]) -> Answer:
+    job, size = view.job, slices_per_gpu(view.job)
+    gpus = {name: view.licences[name] for choice in choices for name in choice}
+    if any(all(gpus[name].free >= count for name, count in choice.items()) for choice in choices):
+        state = _free(
+            sum(gpu.free for gpu in gpus.values()), sum(gpu.total for gpu in gpus.values()), size, "in the pool"
+        )
+        return _processors(job, usable, state) if _rooms(job, usable) < job.nodes else _turn(view, state)
+    absent = sorted({name.partition("@")[2] for name, gpu in gpus.items() if gpu.withheld >= gpu.total})
+    if len(choices) == 1:
+        short = [
+            f"{name} ({gpus[name].free} of {count})" for name, count in choices[0].items() if gpus[name].free < count
+        ]
+        those = "these GPUs of the pool together" if len(gpus) > 1 else "one GPU of the pool, chosen at its submission"
+        answer = Answer("full", [f"it needs {those}, free of what it needs: {', '.join(short)}"])
+        need = max(choices[0].values())
+        others = [one for name, one in view.licences.items() if _PER_GPU.fullmatch(name) and one.free >= need]
+        if len(gpus) == 1 and others:
+            answer.sooner.append(f"submitted again it may get another one: {others[0].name} has room now")
+    else:
+        need = min(count for choice in choices for count in choice.values())
+        most, free = max(gpu.free for gpu in gpus.values()), sum(gpu.free for gpu in gpus.values())
+        state = _free(free, sum(gpu.total for gpu in gpus.values()), size, "in the pool")
+        if most:
+            state += f", at most {_share(most, size)} on one GPU"
+        state += f"; it needs {_share(need, size)} of one GPU"
+        together = "enough is free in sum, but no single GPU of the pool has it"
+        answer = Answer("fragmented", [together, state]) if free >= need else Answer("full", [state])
+        if most and job.grant.tasks == 1:
+            answer.sooner.append(f"{request_text(most, size, 1)} would find room in the pool now")
+    answer.details += [f"{name} has {gpu.free} of {gpu.total} free" for name, gpu in sorted(gpus.items())][:GPUS_SHOWN]
+    if len(gpus) > GPUS_SHOWN:
+        answer.details.append(f"{len(gpus) - GPUS_SHOWN} more GPUs: `scontrol show licenses`")
+    answer.details += [f"the pool's server {name} is out of use: `gpushare pool` tells why" for name in absent]
+    return answer
+
+
 def _in_pool(view: View, usable: list[Node], name: str) -> Answer:
     job, licence = view.job, view.licences[name]
     need, size = job.licences[name], slices_per_gpu(job)
@@ -53,7 +107,7 @@ def _in_pool(view: View, usable: list[Node], name: str) -> Answer:
         state = _free(licence.free, licence.total, size, "in the pool")
         answer = Answer("full", [f"{state}; it needs {_share(need, size)}"])
         fits = licence.free // (job.nodes * job.grant.gpus)
-        if fits and _rooms(job, usable) >= job.nodes:
+        if job.grant.tasks == 1 and fits and _rooms(job, usable) >= job.nodes:
             answer.sooner.append(f"{request_text(fits, size, job.grant.gpus)} would find room in the pool now")
         return answer
     state = _free(licence.free, licence.total, size, "in the pool")
@@ -131,7 +185,7 @@ def _smaller(job: Job, usable: list[Node], gpus: int, each: int | None, size: in
 def _elsewhere(view: View) -> list[str]:
     """Return the other partitions that have room for the same share of one node's GPUs, or of a pool, now."""
     job, grant = view.job, view.job.grant
-    if grant is None or job.nodes != 1:
+    if grant is None or job.nodes != 1 or grant.tasks > 1:
         return []
     each = grant.slices // grant.gpus
     found: dict[str, str] = {}
@@ -198,7 +252,7 @@ def _rooms(job: Job, nodes: list[Node]) -> int:
 
 def slices_per_gpu(job: Job) -> int:
     """Return into how many slices the job's grant divides a GPU."""
-    return round(job.grant.slices / (job.grant.gpus * job.grant.fraction))
+    return round(job.grant.slices / (job.grant.tasks * job.grant.gpus * job.grant.fraction))
 
 
 def _free(free: int, total: int, size: int, where: str) -> str:

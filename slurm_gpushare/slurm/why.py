@@ -121,7 +121,7 @@ def _in_use(view: View) -> str:
 def _under_limit(view: View) -> str | None:
     """Return the largest share below the job's own that the limit leaves, None where that is none or not known."""
     grant = view.job.grant
-    if grant is None:
+    if grant is None or grant.tasks > 1:
         return None
     sums = _sums(view)
     paid = {f"gres/{grant.backend}", *(f"license/{name}" for name in view.job.licences)}

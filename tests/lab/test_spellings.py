@@ -29,6 +29,7 @@ class Row:
     inner: str | None = None  # part of the refusal of the same words in a step; None: the job's share
     srun: str = ""  # part of srun's own refusal
     partition: str = "shard"
+    tasks: int = 1  # allocations on each node
 
 
 POOL = "bitfusion"
@@ -47,7 +48,7 @@ ROWS = [
     Row("--gpus-per-node=0.25", 25, srun="write --gres=gpu:0.25"),
     Row("--gpus-per-task=0.25", 25),
     Row("--ntasks=2 --gpus-per-task=0.25", 50),
-    Row("--ntasks=2 --gpus-per-task=0.25", 50, partition=POOL),
+    Row("--ntasks=2 --gpus-per-task=0.25", 50, partition=POOL, tasks=2),
     Row("--ntasks=1 --tres-per-task=gres/gpu:0.25", 25),
     Row("--gpu-share=0.25", 25),
     Row("--gpu-share=1/4 --gpu-mem=1G", 25),
@@ -84,7 +85,9 @@ def table() -> str:
     ]
     for row in ROWS:
         if row.slices is not None:
-            given = f"{row.slices / 100:g} of a GPU on each node" if row.slices < 100 else "a whole GPU of the pool"
+            share = f"{row.slices / row.tasks / 100:g} of a GPU"
+            given = f"{share} on each node" if row.slices < 100 else "a whole GPU of the pool"
+            given = f"{share} for each of the {row.tasks} tasks" if row.tasks > 1 else given
         else:
             given = f"untouched: `{row.whole}`" if row.whole else f"refused: “… {row.refusal} …”"
         if row.srun:
@@ -112,6 +115,7 @@ def test_every_command_gives_the_same(site: Cluster, row: Row) -> None:
     assert set(answers) == set(COMMANDS)
     if row.slices is not None:
         assert explained["outcome"] == "granted" and explained["grant"]["slices"] == row.slices
+        assert explained["grant"].get("tasks", 1) == row.tasks
         # The clients refuse this one; cli_filter writes it with a colon.
         explained["grant"]["request"] = explained["grant"]["request"].replace("gpu=", "gpu:")
         steps = {"steps": [str(row.slices) if row.partition == "shard" else "none"]}

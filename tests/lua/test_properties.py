@@ -105,10 +105,10 @@ def test_any_request(controller, job: dict) -> None:
     assert taken == [str(grant.slices)]
     assert licences == ([str(grant.slices * grant.nodes)] if grant.backend == "bitfusion" else [])
     assert grant.extra == asked.get("extra", "")
-    assert grant.slices == round(grant.gpus * grant.fraction * 100)
+    assert grant.slices == round(grant.tasks * grant.gpus * grant.fraction * 100)
     share = wanted(grant.request)
     if share is not None:
-        assert share * 100 <= grant.slices / grant.gpus
+        assert share * 100 <= grant.slices / grant.gpus / grant.tasks
     if grant.request.startswith("gpu:") and share is not None and ":" not in grant.request[4:]:
         assert grant.slices < share * 100 + 1
     assert len(answer.told) == 1 and answer.told[0].startswith("gpushare: ")

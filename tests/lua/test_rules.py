@@ -65,6 +65,20 @@ def test_the_first_rule_that_matches_wins(ruled, who: dict, rule: str) -> None:
     assert ask(ruled, "gpu:0.25", **who)[0] == rule
 
 
+def test_a_user_is_looked_up_once_and_never_mistaken_for_another(ruled) -> None:
+    nobody = 4294967294  # what Slurm has for a user id that was not given
+    for user_id, name, rule in (
+        (5001, "alice", "rule alice in debug"),
+        (5001, None, "rule alice in debug"),
+        (5002, "bob", "partition shard"),
+        (5003, None, "partition shard"),
+        (5003, "alice", "rule alice in debug"),
+        (nobody, "alice", "rule alice in debug"),
+        (nobody, "bob", "partition shard"),
+    ):
+        assert ask(ruled, "gpu:0.25", qos="debug", user_id=user_id, user_name=name)[0] == rule
+
+
 @pytest.mark.parametrize(
     ("gres", "fields", "said"),
     [

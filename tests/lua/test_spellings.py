@@ -52,9 +52,30 @@ def test_a_share_for_each_task_is_summed_on_a_node(controller, fields: dict, sli
     assert (answer.job["min_nodes"], answer.job["max_nodes"]) == nodes
 
 
-def test_whole_gpus_for_each_task_of_a_pool_job(controller) -> None:
-    answer = controller.submit(tres_per_task="gres/gpu:1", num_tasks=2, partition="bitfusion")
-    assert decode_grant(answer.job["extra"]).gpus == 2 and answer.job["licenses"] == "bitfusion:200"
+@pytest.mark.parametrize(
+    ("words", "fields", "allocation", "licences"),
+    [
+        ("1", {"num_tasks": 2}, (2, 1, 1.0, 200), 200),
+        ("0.25", {"num_tasks": 4, "min_nodes": 2, "max_nodes": 2}, (2, 1, 0.25, 50), 100),
+        ("0.5:2", {"num_tasks": 2}, (2, 2, 0.5, 200), 200),
+        ("8G", {"num_tasks": 2}, (2, 1, 0.51, 102), 102),
+        ("0.25", {"num_tasks": 1}, (1, 1, 0.25, 25), 25),
+    ],
+)
+def test_each_task_of_a_pool_job_has_an_allocation_of_its_own(
+    controller, words: str, fields: dict, allocation: tuple, licences: int
+) -> None:
+    answer = controller.submit(tres_per_task=f"gres/gpu:{words}", partition="bitfusion", **fields)
+    assert answer.status == 0, answer.told
+    grant = decode_grant(answer.job["extra"])
+    assert (grant.tasks, grant.gpus, grant.fraction, grant.slices) == allocation
+    assert answer.job["licenses"] == f"bitfusion:{licences}"
+    assert ('"tasks"' in answer.job["extra"]) == ("for each of the" in answer.told[0]) == (grant.tasks > 1)
+
+
+def test_a_pool_without_room_for_every_task(controller) -> None:
+    answer = controller.submit(tres_per_task="gres/gpu:0.5", num_tasks=7, partition="bitfusion")
+    assert answer.status == -1 and "for 7 tasks: the pool has room for 6 of them: write -n 6" in answer.told[0]
 
 
 def test_one_gpu_for_all_tasks_is_a_whole_gpu(controller) -> None:

@@ -8,7 +8,6 @@ local NUMBER_WORDS = { nan = true, inf = true, infinity = true, half = true, thi
 
 -- { num, den, sticky } for decimal digits over 10^shift: the digits stay apart, since 0.07 * 100 is more than 7 in binary.
 local function ratio(whole, part, shift)
-  whole, part = whole:gsub("^0+", ""), part:gsub("0+$", "")
   if #whole > EXACT_DIGITS then return { num = math.huge, den = 1 } end
   local kept = part:sub(1, EXACT_DIGITS - shift)
   return { num = tonumber(whole .. kept) or 0, den = 10 ^ (#kept + shift), sticky = #part > #kept }
@@ -19,11 +18,10 @@ end
 --   { num, den, sticky }          a share num/den, or a little more where sticky
 --   { mib = N }                   so much memory of a GPU, rounded up to MiB
 function M.parse(text)
-  local whole, point, part, percent = text:match("^(%d*)(%.?)(%d*)(%%?)$")
-  if whole and #whole + #part > 0 then
+  local whole, point, part, percent = text:match("^0*(%d*)(%.?)(%d-)0*(%%?)$")
+  if whole and text:find("%d") then
     if point == "" and percent == "" then
-      local digits = whole:gsub("^0+", "")
-      return { gpus = #digits > EXACT_DIGITS and math.huge or tonumber(digits) or 0, plain = true }
+      return { gpus = #whole > EXACT_DIGITS and math.huge or tonumber(whole) or 0, plain = true }
     end
     return ratio(whole, part, percent == "" and 0 or 2)
   end

@@ -24,7 +24,7 @@ local function changed_request(policy, change, record, grant)
   local fields, options = {}, {}
   if grant then fields, options = requests.parse_recorded(grant.request) end
   local asks_anew = false
-  for _, field in ipairs(requests.FIELDS) do asks_anew = asks_anew or change[field.name] ~= nil end
+  for _, field in ipairs(requests.FIELDS) do asks_anew = asks_anew or change[field.name] end
   if asks_anew then fields, options = {}, {} end
   local resized = change.min_nodes or change.max_nodes
   local request = {

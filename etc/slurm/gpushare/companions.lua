@@ -21,22 +21,24 @@ local function check_cpus(ask, amount, request, rule)
     show(ask.recorded), cpus and tasks and cpus % tasks == 0 and string.format("%d", cpus / tasks) or "N")
 end
 
+local function given(value) return value and value ~= "" end
+
 -- Refuse what counts by GPU, and put into `set` the main memory that goes with a share by default.
 function M.check(set, ask, amount, request, rule)
-  local function has(name) return request[name] and request[name] ~= "" end
-  if has("ntasks_per_tres") then
+  if request.ntasks_per_tres then
     refuse(rule.name, "%s: --ntasks-per-gpu counts whole GPUs of a node: write --ntasks-per-node=%d instead",
       show(ask.recorded), request.ntasks_per_tres * amount.gpus)
-  elseif has("cpus_per_tres") then
+  elseif given(request.cpus_per_tres) then
     check_cpus(ask, amount, request, rule)
-  elseif has("mem_per_tres") then
+  elseif given(request.mem_per_tres) then
     refuse(rule.name, "%s: --mem-per-gpu counts whole GPUs of a node: write --mem=%s instead", show(ask.recorded),
       times(request.mem_per_tres, amount.gpus))
-  elseif has("tres_freq") then
+  elseif given(request.tres_freq) then
     refuse(rule.name, "%s: --gpu-freq counts whole GPUs of a node: write no frequency instead", show(ask.recorded))
   end
-  if rule.get("host_memory_mib") and not request.memory then
-    set.min_mem_per_node = math.ceil(rule.get("host_memory_mib") * amount.gpus * amount.fraction)
+  local host_memory = rule.get("host_memory_mib")
+  if host_memory and not request.memory then
+    set.min_mem_per_node = math.ceil(host_memory * amount.gpus * amount.fraction * (amount.tasks or 1))
   end
 end
 

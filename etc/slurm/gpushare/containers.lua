@@ -80,9 +80,11 @@ function M.check(policy, rule, request)
     refuse(rule.name, "--container-image=%s: images are absolute paths without .., below %s", show(image),
       alternatives(rule.get("images"), "no folder: none is allowed here"))
   end
-  for _, mount in ipairs(mounts and split(mounts, ",") or {}) do check_mount(mount, rule.get("mounts"), rule.name) end
-  for _, name in ipairs(datasets and split(datasets, ",") or {}) do
-    check_dataset(policy, rule, name, request.user)
+  if mounts then
+    for _, mount in ipairs(split(mounts, ",")) do check_mount(mount, rule.get("mounts"), rule.name) end
+  end
+  if datasets then
+    for _, name in ipairs(split(datasets, ",")) do check_dataset(policy, rule, name, request.user) end
   end
   if scope and scope ~= "job" and scope ~= "tasks" then
     refuse("containers", "--container-scope=%s: write job or tasks", show(scope))

@@ -1,8 +1,9 @@
 -- The decision on a job: a grant and the resources that it takes, the job as it is, or a refusal.
 
 local part = ...
-local text, requests, rules, containers, place, companions, grants =
-  part("text"), part("request"), part("rules"), part("containers"), part("place"), part("companions"), part("grant")
+local text, requests, rules, containers, place, pool, companions, grants =
+  part("text"), part("request"), part("rules"), part("containers"), part("place"), part("pool"),
+  part("companions"), part("grant")
 local refuse, show = text.refuse, text.show
 
 local M = {}
@@ -18,9 +19,11 @@ end
 
 -- The backends of a partition that the rule allows, its default first.
 local function choices_of(policy, rule, partition)
-  local choices, allowed = {}, rule.get("backends")
-  for _, name in ipairs(policy.partitions[partition] or {}) do
-    if not allowed or contains(allowed, name) then choices[#choices + 1] = name end
+  local all, allowed = policy.partitions[partition] or {}, rule.get("backends")
+  if not allowed then return all end
+  local choices = {}
+  for _, name in ipairs(all) do
+    if contains(allowed, name) then choices[#choices + 1] = name end
   end
   return choices
 end
@@ -37,7 +40,7 @@ end
 -- The backend of the job's partitions, nil where they share nothing. `mixed` where they do not agree.
 local function choose_backend(policy, request, rule)
   local wish, chosen, mixed, pool = request.options.gpu_backend, nil, false, false
-  for index, partition in ipairs(request.partitions or {}) do
+  for index, partition in ipairs(request.partitions) do
     local choices = choices_of(policy, rule, partition)
     if wish and not contains(choices, wish) then
       refuse(rule.name, "--gpu-backend=%s: partition %s %s", show(wish), show(partition),
@@ -57,14 +60,11 @@ end
 
 -- The job's lists without what asked for GPUs.
 local function put_lists(set, request, others)
-  for _, field in ipairs(requests.FIELDS) do
-    local list = others[field.name] or {}
-    if field.name == "gres" then
-      table.insert(list, 1, set.gres)
-      set.gres = table.concat(list, ",")
-    elseif request[field.name] and request[field.name] ~= "" then
-      local rest = table.concat(list, ",")
-      if rest ~= request[field.name] then set[field.name] = rest end
+  for name, rest in pairs(others) do
+    if name ~= "gres" then
+      if rest ~= request[name] then set[name] = rest end
+    elseif rest ~= "" then
+      set.gres = set.gres .. "," .. rest
     end
   end
 end
@@ -73,9 +73,9 @@ local function make_grant(request, ask, amount, backend_name, rule)
   local grant = {
     backend = backend_name, gpus = amount.gpus, fraction = amount.fraction, slices = amount.slices,
     memory = amount.mib and amount.mib * MIB, nodes = amount.nodes, rule = rule.name, request = ask.recorded,
-    extra = request.extra or "",
+    extra = request.extra or "", tasks = amount.tasks,
   }
-  if not grants.is_utf8(grant.extra) then
+  if grant.extra:find("[\128-\255]") and not grants.is_utf8(grant.extra) then
     refuse("request", "--extra=%s: is not UTF-8: write it in UTF-8", show(grant.extra))
   end
   local encoded = grants.encode(grant)
@@ -89,7 +89,7 @@ end
 -- Whole GPUs that Slurm places itself.
 local function decide_plain(policy, request, asks, rule)
   local shared = false
-  for _, partition in ipairs(request.partitions or {}) do shared = shared or policy.partitions[partition] ~= nil end
+  for _, partition in ipairs(request.partitions) do shared = shared or policy.partitions[partition] ~= nil end
   if not shared then return untouched("whole GPUs of the node") end
   containers.check_required(rule, request, asks[1].recorded)
   local nodes = place.limit_plain(policy, asks, request, rule)
@@ -103,8 +103,8 @@ local function decide_share(policy, request, asks, others, rule)
     if not each.gpus then shares = shares + 1 end
     plain = plain and each.plain
   end
-  local backend_name, mixed, pool = choose_backend(policy, request, rule)
-  if shares == 0 and plain and not pool then return decide_plain(policy, request, asks, rule) end
+  local backend_name, mixed, in_pool = choose_backend(policy, request, rule)
+  if shares == 0 and plain and not in_pool then return decide_plain(policy, request, asks, rule) end
   if #asks > 1 then
     refuse(rule.name, "%s and %s: a job asks for GPUs once: write one --gres=gpu:F", show(ask.recorded),
       show(asks[2].recorded))
@@ -112,12 +112,13 @@ local function decide_share(policy, request, asks, others, rule)
     refuse(rule.name, "%s: these partitions have different kinds of GPUs: name one partition", show(ask.recorded))
   elseif not backend_name and shares > 0 then
     refuse(rule.name, "%s: %s has no shared GPUs%s: %s", show(ask.recorded),
-      #(request.partitions or {}) > 0 and "partition " .. show(table.concat(request.partitions, ",")) or
+      #request.partitions > 0 and "partition " .. show(table.concat(request.partitions, ",")) or
         "partition unknown", rule.get("backends") and " for you" or "", shared_partitions(policy, rule))
   end
   containers.check_required(rule, request, ask.recorded)
   local backend = backend_name and policy.backends[backend_name] or {}
-  local amount, message, set = place[backend_name or "shard"](policy, backend, ask, request, rule)
+  local placing = backend.servers and pool or place
+  local amount, message, set = placing.decide(policy, backend, ask, request, rule, backend_name)
   put_lists(set, request, others)
   if not amount then return untouched("whole GPUs of the node", set, message) end
   if not request.changes then companions.check(set, ask, amount, request, rule) end
@@ -129,11 +130,10 @@ end
 local function consider(policy, request)
   if grants.looks_like(request.extra) then
     refuse("request", "--extra=%s: %s", show(request.extra), grants.FORGED)
-  elseif policy.require_client and not request.client then
+  elseif policy.require_client and not (request.marked or request.client) then
     refuse("require_client", "this cluster takes jobs from its own login nodes alone, where Slurm's clients have "
       .. "CliFilterPlugins=lua: submit it there")
   end
-  request = setmetatable({ options = request.options or {} }, { __index = request })
   local asks, others = requests.find_asks(policy, request)
   local result
   if #asks == 0 and not next(request.options) then
@@ -159,8 +159,9 @@ end
 --   policy   the compiled policy
 --   request  { gres, tres_per_job, tres_per_task, tres_per_socket, licenses, extra, partitions = {names}, min_nodes,
 --              max_nodes, num_tasks, ntasks_per_node, memory, het_job_offset, cpus_per_tres, mem_per_tres,
---              ntasks_per_tres, tres_freq, user, account, qos, client = whether cli_filter saw it, marked = whether its
---              mark stood in extra, options = {SPANK's} }; nil or "" where the user said nothing
+--              ntasks_per_tres, tres_freq, user, account, qos, marked = whether cli_filter's mark stood in extra,
+--              client = whether it needs none, options = {SPANK's} }; nil, false or "" where the user said nothing,
+--              but partitions and options are always there
 -- Returns { outcome = "granted" | "untouched" | "refused", grant, set = fields to change, message, rule }.
 function M.decide(policy, request)
   return text.catching_refusals(consider, policy, request)

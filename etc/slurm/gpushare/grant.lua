@@ -35,10 +35,10 @@ end
 -- The grant as JSON, its keys in the order of grant_to_dict in slurm_gpushare/grant.py. Pure ASCII or the user's UTF-8.
 function M.encode(grant)
   return M.PREFIX .. "1" .. string.format(
-    ',"backend":%s,"gpus":%d,"fraction":%s,"slices":%d,"memory":%s,"nodes":%d,"rule":%s,"request":%s,"extra":%s}',
+    ',"backend":%s,"gpus":%d,"fraction":%s,"slices":%d,"memory":%s,"nodes":%d,"rule":%s,"request":%s,"extra":%s%s}',
     quote(grant.backend), grant.gpus, text.decimal(grant.fraction), grant.slices,
     grant.memory and string.format("%.0f", grant.memory) or "null", grant.nodes, quote(grant.rule),
-    quote(grant.request), quote(grant.extra))
+    quote(grant.request), quote(grant.extra), (grant.tasks or 1) > 1 and ',"tasks":' .. grant.tasks or "")
 end
 
 -- What encode wrote, as a table; nil for any other text. Numbers and null are all that stands beside texts in it.

@@ -1,4 +1,5 @@
--- How a share becomes resources of Slurm's: one function for each backend.
+-- How a share becomes resources of Slurm's: what all backends have in common, and the GPUs of the nodes (gres/shard).
+-- Those of a pool: pool.lua.
 
 local part = ...
 local text, amounts = part("text"), part("amount")
@@ -47,8 +48,8 @@ function M.tasks_per_node(request)
   return nodes and tasks % nodes == 0 and tasks / nodes or nil
 end
 
--- The ask for one node, with all of its tasks together; pinned to one node where it was for the whole job.
-local function for_node(ask, request, rule)
+-- The ask on one node: pinned to one node where it was for the whole job; `tasks` of a node where each has it.
+function M.for_node(ask, request, rule)
   if ask.per == "node" then return ask end
   local low, high = request.min_nodes or 1, request.max_nodes
   local own = setmetatable({ pinned = false }, { __index = ask })
@@ -72,14 +73,19 @@ local function for_node(ask, request, rule)
       show(ask.recorded))
   end
   own.tasks = tasks
-  if ask.gpus then own.gpus = ask.gpus * tasks end
-  if ask.num then own.num = ask.num * tasks end
-  if ask.mib then own.mib = ask.mib * tasks end
   return own
 end
 
+-- The ask of a node's tasks together, where they share what is given.
+local function together(ask)
+  for _, name in ipairs(ask.tasks and { "gpus", "num", "mib" } or {}) do
+    if ask[name] then ask[name] = ask[name] * ask.tasks end
+  end
+  return ask
+end
+
 -- Refuse a share for each task that is more than one GPU when the tasks of a node share one.
-local function check_tasks(policy, backend, ask, rule)
+local function check_tasks(backend, ask, rule)
   if not ask.tasks or ask.gpus then return end
   local memory = gpu_memory(backend, ask)
   local num, den = ask.num or ask.mib, ask.den or memory
@@ -91,8 +97,7 @@ local function check_tasks(policy, backend, ask, rule)
 end
 
 -- { gpus, per_gpu, slices, fraction, whole, rounded, mib } on each node.
-local function amount_of(policy, backend, ask, rule)
-  check_tasks(policy, backend, ask, rule)
+function M.amount_of(policy, backend, ask, rule)
   local per_gpu, rounded = slices_of(policy, backend, ask, rule)
   local gpus = ask.gpus or ask.count or 1
   local memory = gpu_memory(backend, ask)
@@ -110,7 +115,7 @@ local function amount_of(policy, backend, ask, rule)
   }
 end
 
-local function describe(policy, ask, amount, where)
+function M.describe(policy, ask, amount, where)
   local message
   if amount.whole then
     message = string.format("%s is %s%d whole GPU%s %s: %d slices", show(ask.recorded), amount.rounded, amount.gpus,
@@ -123,24 +128,11 @@ local function describe(policy, ask, amount, where)
   if amount.mib then
     message = message .. string.format(", %d MiB%s", amount.mib, amount.gpus > 1 and " each" or "")
   end
-  if ask.tasks and ask.tasks > 1 then
-    message = message .. string.format(", for the %d tasks of a node together", ask.tasks)
-  end
   return message
 end
 
--- How many allocations of this size the pool can hold at once: an allocation lies on one server, in equal parts.
-local function pool_capacity(policy, backend, amount)
-  local count, largest = 0, 0
-  for _, gpus in ipairs(backend.servers) do
-    largest = math.max(largest, gpus)
-    count = count + math.floor(gpus / amount.gpus) * math.floor(policy.slices_per_gpu / amount.per_gpu)
-  end
-  return count, largest
-end
-
 -- The largest number of nodes that the rule's limit leaves this amount; nil where there is no limit.
-local function node_limit(policy, ask, slices, request, rule)
+function M.node_limit(policy, ask, slices, request, rule)
   local maximum = rule.get("maximum_slices")
   if not maximum then return nil end
   local nodes = math.floor(maximum / slices)
@@ -155,7 +147,7 @@ local function node_limit(policy, ask, slices, request, rule)
 end
 
 -- Refuse whole GPUs where the rule has none.
-local function check_whole(ask, rule)
+function M.check_whole(ask, rule)
   if rule.get("whole_gpus") == false then
     refuse(rule.name, "%s: %s gives no whole GPUs: write a share, --gres=gpu:0.5", show(ask.recorded), rule.name)
   end
@@ -165,7 +157,7 @@ end
 function M.limit_plain(policy, asks, request, rule)
   local slices = 0
   for _, ask in ipairs(asks) do
-    check_whole(ask, rule)
+    M.check_whole(ask, rule)
     local count = ask.gpus
     if ask.per == "task" then count = count * (request.num_tasks or 1) end
     if ask.per == "node" then count = count * (request.min_nodes or 1) end
@@ -194,19 +186,18 @@ local function constraint(request, ask, feature, rule)
   return own == "" and feature or own .. "&" .. feature
 end
 
--- The two backends: (policy, backend, ask, request, rule) gives the amount (nil for whole GPUs of the node), the message
--- and the fields of the job to set. -------------------------------------------------------------------------------
-
-function M.shard(policy, backend, ask, request, rule)
-  ask = for_node(ask, request, rule)
+-- The amount (nil for whole GPUs of the node), the message and the fields of the job to set, as pool.decide gives them.
+function M.decide(policy, backend, ask, request, rule)
+  ask = together(M.for_node(ask, request, rule))
   local kind = ask.type and backend.types and backend.types[ask.type]
   if ask.type and not kind and not ask.gpus then
     local known = text.sorted_keys(backend.types or {})
     refuse(rule.name, "%s: no such type of GPU here: %s", show(ask.recorded),
       #known > 0 and "known are " .. table.concat(known, ", ") or "write it without a type, --gres=gpu:0.25")
   end
-  local amount = amount_of(policy, backend, ask, rule)
-  local nodes = node_limit(policy, ask, amount.slices, request, rule)
+  check_tasks(backend, ask, rule)
+  local amount = M.amount_of(policy, backend, ask, rule)
+  local nodes = M.node_limit(policy, ask, amount.slices, request, rule)
   local set = {}
   if ask.pinned then
     set.min_nodes, set.max_nodes = 1, 1
@@ -214,7 +205,7 @@ function M.shard(policy, backend, ask, request, rule)
     set.max_nodes = nodes
   end
   if amount.whole then
-    check_whole(ask, rule)
+    M.check_whole(ask, rule)
     set.gres = string.format("gpu:%s%d", ask.type and ask.type .. ":" or "", amount.gpus)
     return nil, string.format("%s is %s%s, whole GPUs of the node", show(ask.recorded), amount.rounded, set.gres), set
   elseif amount.gpus > 1 then
@@ -226,54 +217,11 @@ function M.shard(policy, backend, ask, request, rule)
     or 1
   set.gres = "shard:" .. amount.slices
   if kind and kind.feature then set.features = constraint(request, ask, kind.feature, rule) end
-  return amount, describe(policy, ask, amount, "of the node"), set
-end
-
-function M.bitfusion(policy, backend, ask, request, rule)
-  if ask.type then
-    refuse(rule.name, "%s: the pool's GPUs have no types: write --gres=gpu:%s", show(ask.recorded),
-      ask.gpus and string.format("%d", ask.gpus) or "0.25")
+  local message = M.describe(policy, ask, amount, "of the node")
+  if (ask.tasks or 1) > 1 then
+    message = message .. string.format(", for the %d tasks of a node together", ask.tasks)
   end
-  if request.het_job_offset then
-    -- Slurm takes licences from the first component alone.
-    refuse(rule.name, "%s: in a heterogeneous job the part with the pool's GPUs comes first: write it before the first :",
-      show(ask.recorded))
-  end
-  local low, high = request.min_nodes, request.max_nodes
-  ask = for_node(ask, request, rule)
-  -- Without -N clients count the nodes of --nodelist as the least, and name no most.
-  if high and (low or 1) ~= high and not ask.pinned then
-    refuse(rule.name, "%s: a pool request needs one number of nodes, not a range: write -N %d", show(ask.recorded),
-      low or 1)
-  end
-  local amount = amount_of(policy, backend, ask, rule)
-  if amount.whole then check_whole(ask, rule) end
-  amount.nodes = ask.pinned and 1 or low or 1
-  node_limit(policy, ask, amount.slices, request, rule)
-  local capacity, largest = pool_capacity(policy, backend, amount)
-  if amount.gpus > largest then
-    refuse(rule.name, "%s: the largest server of the pool has %d GPU%s: write at most --gres=gpu:%d",
-      show(ask.recorded), largest, largest == 1 and "" or "s", largest)
-  elseif amount.nodes > capacity then
-    refuse(rule.name, "%s on %d nodes: the pool has room for %d of them: write -N %d, or a smaller share",
-      show(ask.recorded), amount.nodes, capacity, capacity)
-  elseif (request.licenses or ""):find("|", 1, true) then
-    refuse(rule.name, "--licenses=%s: | cannot be combined with the pool's own licences: write one of them",
-      show(request.licenses))
-  end
-  local licence = string.format("%s:%d", backend.licence, amount.slices * amount.nodes)
-  local message = describe(policy, ask, amount, "in the bitfusion pool")
-  if not low and ask.per == "node" then
-    message = message .. "; on one node (-N n takes n times as much)"
-  elseif amount.nodes > 1 then
-    message = message .. string.format(", on each of %d nodes, %d slices in all", low, amount.slices * low)
-  end
-  return amount, message, {
-    gres = string.format("%s:%d", backend.gres, amount.slices),
-    licenses = request.licenses and request.licenses ~= "" and request.licenses .. "," .. licence or licence,
-    min_nodes = amount.nodes,
-    max_nodes = amount.nodes,
-  }
+  return amount, message, set
 end
 
 return M

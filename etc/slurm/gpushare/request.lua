@@ -44,25 +44,25 @@ end
 local function parse_item(entry)
   local kind = "gres"
   while true do
-    local prefix, rest = entry:match("^(%a+)[/:](.*)$")
-    prefix = prefix and prefix:lower()
-    if prefix ~= "gres" and prefix ~= "license" then break end
-    kind, entry = prefix, rest
+    local spelled, rest = entry:match("^([%w_.-]*)(.*)$")
+    local name = spelled:lower()
+    if name ~= "gres" and name ~= "license" or not rest:find("^[/:]") then
+      return { kind = kind, name = name, text = entry, spelled = spelled, rest = rest }
+    end
+    kind, entry = name, rest:sub(2)
   end
-  local name, rest = entry:match("^([%w_.-]*)(.*)$")
-  return { kind = kind, name = name:lower(), text = entry, spelled = name, rest = rest }
 end
 
 -- What the user wrote, as --gres takes it: without what cli_filter put in.
-local function gres_form(ask)
-  return (ask.text:gsub("task@", ""):gsub("job@", ""):gsub("@", ":"))
+local function gres_form(written)
+  if not written:find("@", 1, true) then return written end
+  return (written:gsub("task@", ""):gsub("job@", ""):gsub("@", ":"))
 end
 
 -- The request as it stands in messages and in the grant: what the user would write again. M.parse_recorded reads it.
 local function record_of(ask)
-  if ask.spank then return ask.text end
-  if ask.option == "--gres" then return gres_form(ask) end
-  return ask.option .. "=" .. (gres_form(ask):match("^gpu[:=](.*)$") or "1")
+  if ask.option == "--gres" or ask.spank then return ask.gres end
+  return ask.option .. "=" .. (ask.gres:match("^gpu[:=](.*)$") or "1")
 end
 
 -- Put an amount into an ask.
@@ -90,9 +90,7 @@ local function take_amount(ask, word)
   elseif value.num and value.num == value.den then
     value = { gpus = 1 }
   end
-  ask.gpus, ask.num, ask.den, ask.sticky, ask.mib = value.gpus, value.num, value.den, value.sticky, value.mib
-  ask.plain = value.plain or false
-  return value
+  for name, part_of_it in pairs(value) do ask[name] = part_of_it end
 end
 
 -- Put a number of GPUs of a share each (gpu:F:K) into an ask.
@@ -134,17 +132,18 @@ local function not_a_request(entry)
     show((entry:gsub("@", ":"))))
 end
 
--- What `gpu:...` asks for. An ask has text, option, per (node, job, task, socket), type, plain (Slurm reads it so too)
--- and either gpus (whole ones), or num, den, sticky, or mib; count where several GPUs of that share are meant.
+-- What `gpu:...` asks for. An ask has gres (the user's words as --gres takes them), option, per (node, job, task,
+-- socket), type, plain (Slurm reads it so too) and either gpus (whole ones), or num, den, sticky, or mib; count where
+-- several GPUs of that share are meant.
 local function parse_gpu(item, field)
-  local ask = { text = item.text, option = field.option, per = field.per, plain = false }
+  local ask = { gres = gres_form(item.text), option = field.option, per = field.per, plain = false }
   if item.spelled ~= "gpu" then
     refuse("request", "%s: write gpu in lower case, as in --gres=gpu:0.25", show(item.text))
   elseif item.rest == "" then
     ask.gpus, ask.plain = 1, true
     return ask
   end
-  local parts = split(item.rest:sub(2), ":=")
+  local parts = split(item.rest:sub(2), "[:=]")
   local first, second, third = parts[1], parts[2], parts[3]
   if parts[#parts] == "" then
     refuse("request", "%s: has empty parts: write --gres=gpu:0.25, or gpu:2 for two GPUs", show(item.text))
@@ -178,17 +177,34 @@ local function parse_gpu(item, field)
   return ask
 end
 
--- The gres and licence names that only a grant may take, with the backend that they belong to.
+-- The gres and licence names that only a grant may take, with the backend that they belong to; made once for a policy.
+local guarded = setmetatable({}, { __mode = "k" })
+
 local function guarded_names(policy)
-  local gres, licences = {}, {}
+  local names = guarded[policy]
+  if names then return names.gres, names.licences end
+  local gres, servers = {}, {}
+  local licences = setmetatable({}, { __index = function(_, name) return servers[name:match("^gpu%d+@(.*)$")] end })
   for name, backend in pairs(policy.backends) do
     if backend.servers then
-      gres[backend.gres:lower()], licences[backend.licence:lower()] = name, name
+      gres[backend.gres:lower()] = name
+      if backend.licence then licences[backend.licence:lower()] = name end
+      for _, server in ipairs(backend.servers) do
+        if server.name then servers[server.name] = name end
+      end
     else
       gres[name] = name  -- Slurm names a shared gres after its way of sharing: shard
     end
   end
+  guarded[policy] = { gres = gres, licences = licences }
   return gres, licences
+end
+
+-- The backend whose licence stands in the text, alone or among those that Slurm may choose from; nil for others.
+local function licence_of(licences, entry)
+  for word in entry:lower():gmatch("[%w_.@-]+") do
+    if licences[word] then return licences[word] end
+  end
 end
 
 -- Slices that the user took by their own name have no grant.
@@ -215,22 +231,22 @@ local function mentions(value, gres, licences)
   return false
 end
 
--- The asks of one field, added to `asks`; returns the entries of its list that are others, as the user wrote them.
+-- The asks of one field, added to `asks`; returns the list without them, as the user wrote it.
 local function read_field(policy, field, value, gres, licences, asks)
-  local concerned, others = mentions(value, gres, licences), {}
+  local concerned, others = mentions(value, gres, licences), ""
   if concerned then check_text(field.option, value) end
-  for _, entry in ipairs(split(value, ",")) do
+  for entry in value:gmatch("[^,]+") do
     local item = parse_item(entry)
-    local ours = item.kind == "license" and licences[item.name] or item.kind == "gres" and gres[item.name]
+    local ours = item.kind == "gres" and gres[item.name] or item.kind == "license" and licence_of(licences, item.text)
     local named = ours or item.kind == "gres" and item.name == "gpu"
-    if concerned and entry ~= "" and (item.name == "" or named and item.rest:find("^[^:=]")) then
+    if concerned and (item.name == "" or named and item.rest:find("^[^:=]")) then
       not_a_request(entry)
     elseif ours then
       by_hand(policy, "slices", ours, item.text)
     elseif named then
       asks[#asks + 1] = parse_gpu(item, field)
-    elseif entry ~= "" then
-      others[#others + 1] = field.name == "gres" and item.text or entry
+    else
+      others = others .. (others == "" and "" or ",") .. (field.name == "gres" and item.text or entry)
     end
   end
   return others
@@ -239,15 +255,16 @@ end
 -- The ask of --gpu-share and --gpu-mem, and the limit that --gpu-mem puts on another ask.
 local function read_options(options, asks)
   local share, memory = options.gpu_share, options.gpu_mem
-  for name, value in pairs({ ["--gpu-share"] = share, ["--gpu-mem"] = memory }) do check_text(name, value) end
   if share then
-    local ask = { text = "--gpu-share=" .. share, option = "--gpu-share", per = "node", spank = true }
+    check_text("--gpu-share", share)
+    local ask = { gres = "--gpu-share=" .. share, option = "--gpu-share", per = "node", spank = true }
     take_amount(ask, share)
     ask.plain = false
     asks[#asks + 1] = ask
   end
   if not memory then return end
-  local ask = { text = "--gpu-mem=" .. memory, option = "--gpu-mem", per = "node", spank = true, plain = false }
+  check_text("--gpu-mem", memory)
+  local ask = { gres = "--gpu-mem=" .. memory, option = "--gpu-mem", per = "node", spank = true, plain = false }
   if not (amount.parse(memory) or {}).mib then
     refuse("request", "--gpu-mem=%s: is no amount of memory: write it with its unit, such as --gpu-mem=8G", show(memory))
   end
@@ -255,11 +272,11 @@ local function read_options(options, asks)
   if #asks == 0 then
     asks[1] = ask
   else
-    asks[1].limit_mib, asks[1].limit_text = ask.mib, ask.text
+    asks[1].limit_mib, asks[1].limit_text = ask.mib, ask.gres
   end
 end
 
--- Everything in the job that names a GPU: the list of asks, and for each field the entries that are others.
+-- Everything in the job that names a GPU: the list of asks, and what else stands in each field that was given.
 function M.find_asks(policy, request)
   local gres, licences = guarded_names(policy)
   local asks, others = {}, {}
@@ -267,13 +284,12 @@ function M.find_asks(policy, request)
     local value = request[field.name]
     if value and value ~= "" then others[field.name] = read_field(policy, field, value, gres, licences, asks) end
   end
-  for _, entry in ipairs(split(request.licenses or "", ",;|")) do
-    local name = entry:match("^%s*([%w_.-]*)"):lower()
-    if licences[name] then by_hand(policy, "licences", licences[name], entry) end
+  for entry in (request.licenses or ""):gmatch("[^,;|]+") do
+    local ours = licence_of(licences, entry)
+    if ours then by_hand(policy, "licences", ours, entry) end
   end
-  read_options(request.options or {}, asks)
+  read_options(request.options, asks)
   for _, ask in ipairs(asks) do
-    ask.gres = gres_form(ask)
     ask.recorded = record_of(ask) .. (ask.limit_text and " " .. ask.limit_text or "")
   end
   return asks, others
@@ -282,7 +298,7 @@ end
 -- The fields of a request that a grant's own words stand for: what to decide again when the job changes.
 function M.parse_recorded(recorded)
   local fields, options = {}, {}
-  for _, word in ipairs(split(recorded, " ")) do
+  for word in recorded:gmatch("[^ ]+") do
     local option, value = word:match("^(%-%-[%a-]+)=(.*)$")
     if option == "--gpu-share" then options.gpu_share = value
     elseif option == "--gpu-mem" then options.gpu_mem = value
@@ -295,10 +311,10 @@ end
 
 -- The user's own licences in a job's list, without those that the grant put there.
 function M.own_licences(policy, licences)
-  local _, guarded = guarded_names(policy)
+  local _, names = guarded_names(policy)
   local own = {}
-  for _, entry in ipairs(split(licences or "", ",")) do
-    if entry ~= "" and not guarded[entry:match("^%s*([%w_.-]*)"):lower()] then own[#own + 1] = entry end
+  for entry in (licences or ""):gmatch("[^,]+") do
+    if not licence_of(names, entry) then own[#own + 1] = entry end
   end
   return table.concat(own, ",")
 end

@@ -10,44 +10,53 @@ local text = part("text")
 local M = {}
 
 local CRITERIA = { "users", "accounts", "qos", "partitions" }
+local FIELD = { users = "user", accounts = "account", qos = "qos" }  -- of a request
 
-local function matches(rule, who)
+-- Whether a set of names has the job's. What no rule goes by is never read, since slurmctld would have to look it up.
+local function has(names, criterion, request, partition)
+  if criterion == "partitions" then return names[partition] end
+  return names[request[FIELD[criterion]]]
+end
+
+local function matches(rule, request, partition)
   for _, criterion in ipairs(CRITERIA) do
-    if rule[criterion] and not (who[criterion] and rule[criterion][who[criterion]]) then return false end
+    local names = rule[criterion]
+    if names and not has(names, criterion, request, partition) then return false end
   end
   return true
 end
 
--- The number of the first matching rule for one partition, nil where none matches.
-local function first_match(policy, who)
-  local best
-  local function try(numbers)
-    for _, number in ipairs(numbers or {}) do
-      if best and number >= best then return end
-      if matches(policy.rules[number], who) then best = number return end
-    end
+-- The first of these rules that matches, or `best` where that one comes earlier.
+local function earliest(policy, numbers, request, partition, best)
+  for _, number in ipairs(numbers) do
+    if number >= best then break end
+    if matches(policy.rules[number], request, partition) then return number end
   end
-  for _, criterion in ipairs(CRITERIA) do
-    if who[criterion] then try(policy.index[criterion][who[criterion]]) end
-  end
-  try(policy.index.any)
   return best
+end
+
+-- The number of the first matching rule for one partition, math.huge where none matches.
+local function first_match(policy, request, partition)
+  local best = math.huge
+  for _, criterion in ipairs(CRITERIA) do
+    local index = policy.index[criterion]
+    local numbers = next(index) and has(index, criterion, request, partition)
+    if numbers then best = earliest(policy, numbers, request, partition, best) end
+  end
+  return earliest(policy, policy.index.any, request, partition, best)
 end
 
 -- What holds for a job: { name, get = function(key) }, where name is how the grant and messages call it. The job's
 -- partitions must agree on the rule, or it could be placed where another one holds.
 function M.find(policy, request)
-  local names = request.partitions or {}
-  local found
-  for index = 1, math.max(1, #names) do
-    local who = { users = request.user, accounts = request.account, qos = request.qos, partitions = names[index] }
-    local number = first_match(policy, who) or 0
-    if found and found ~= number then
+  local names = request.partitions
+  local found = first_match(policy, request, names[1])
+  for index = 2, #names do
+    if first_match(policy, request, names[index]) ~= found then
       text.refuse("partitions " .. text.show(table.concat(names, ",")),
         "-p %s: the policy has different rules for these partitions: name one partition",
         text.show(table.concat(names, ",")))
     end
-    found = number
   end
   local rule = policy.rules[found]
   local name = rule and "rule " .. rule.name

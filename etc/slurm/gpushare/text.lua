@@ -19,17 +19,21 @@ end
 
 -- User's text fit for one line of a message.
 function M.show(text)
-  text = tostring(text):gsub("[^ -~]", "?")
+  text = tostring(text)
+  if text:find("[^ -~]") then text = text:gsub("[^ -~]", "?") end
   if #text > 60 then text = text:sub(1, 57) .. "..." end
   return text
 end
 
-function M.split(text, separators)
-  local parts = {}
-  for part in (text .. separators:sub(1, 1)):gmatch("([^" .. separators .. "]*)[" .. separators .. "]") do
-    parts[#parts + 1] = part
+-- The parts of a text between separators, each of them what the pattern finds.
+function M.split(text, separator)
+  local parts, from = {}, 1
+  while true do
+    local first, last = text:find(separator, from)
+    parts[#parts + 1] = text:sub(from, (first or 0) - 1)
+    if not first then return parts end
+    from = last + 1
   end
-  return parts
 end
 
 function M.sorted_keys(map)
@@ -41,7 +45,8 @@ end
 
 -- A number as users write it; a locale's comma would make another number of it.
 function M.decimal(number)
-  return (string.format("%.12g", number):gsub(",", "."))
+  local digits = string.format("%.12g", number)
+  return digits:find(",", 1, true) and digits:gsub(",", ".") or digits
 end
 
 return M

@@ -55,7 +55,13 @@ def test_the_shipped_policy_as_slurmctld_reads_it(policy) -> None:
         "require_client": False,
         "partitions": {"bitfusion": {1: "bitfusion"}, "shard": {1: "shard"}},
         "backends": {
-            "bitfusion": {"licence": "bitfusion", "gres": "bitfusion", "servers": {1: 1}, "gpu_memory_mib": 16280},
+            "bitfusion": {
+                "placement": "flat",
+                "licence": "bitfusion",
+                "gres": "bitfusion",
+                "servers": {1: {"gpus": 1, "gpu_memory_mib": 16280}},
+                "gpu_memory_mib": 16280,
+            },
             "shard": {"types": {"p100": {"gpu_memory_mib": 16280}}},
         },
         "datasets": {"digits": True},

@@ -94,6 +94,18 @@ def test_all_errors_at_once_each_in_its_line() -> None:
         ("backends: {bitfusion: {servers: []}}", "f.yaml:1: backends.bitfusion.servers: []: "),
         ("backends:\n  bitfusion:\n    servers:\n    - address: x\n      gpus: 1",
          "f.yaml:4: backends.bitfusion.servers[0].address: 'x': write HOST:PORT"),
+        ("backends:\n  bitfusion: {placement: pinned, servers: [{address: 'a:1', gpus: 1}]}",
+         "f.yaml:2: backends.bitfusion.servers[0].name: None: with placement pinned each GPU has licences, gpu0@NAME"),
+        ("backends:\n  bitfusion:\n    servers:\n    - {name: a, address: 'a:1', gpus: 1}\n"
+         "    - {name: a, address: 'a:2', gpus: 1}",
+         "f.yaml:5: backends.bitfusion.servers[1].name: 'a': backends.bitfusion.servers[0] has that name"),
+        ("backends:\n  bitfusion: {servers: [{name: a, address: 'a:1', gpus: 1}]}\n"
+         "  lupine: {servers: [{name: a, address: 'a:2', gpus: 1}]}",
+         "f.yaml:3: backends.lupine.servers[0].name: 'a': backends.bitfusion.servers[0] has that name"),
+        ("backends:\n  bitfusion: {servers: [{name: Rack1, address: 'a:1', gpus: 1}]}",
+         "f.yaml:2: backends.bitfusion.servers[0].name: 'Rack1': a server's name has only small letters"),
+        ("backends:\n  bitfusion: {licence: 'a@b@c', servers: [{address: 'a:1', gpus: 1}]}",
+         "f.yaml:2: backends.bitfusion.licence: 'a@b@c': a name begins with"),
         ("backends:\n  bitfusion: {gres: gpu, servers: [{address: 'a:1', gpus: 1}]}",
          "f.yaml:2: backends.bitfusion.gres: 'gpu': Slurm's own gres"),
         ("minimum_fraction: 0.125\n", "f.yaml:1: minimum_fraction: 0.125: is no multiple of 1/100"),

@@ -52,7 +52,8 @@ def test_numbers_and_words_in_older_forms() -> None:
         ("", {}),
         ("bitfusion:25,matlab", {"bitfusion": 25, "matlab": 1}),
         ("b1:50|b2:50", {"b1": 50, "b2": 50}),
-        ("matlab@server:2", {"matlab": 2}),
+        ("gpu0@server1:2,matlab", {"gpu0@server1": 2, "matlab": 1}),
+        ("gpu0@server1:x", {}),
         (None, {}),
     ],
 )
