@@ -2,26 +2,29 @@
 
 ENFORCES      what holds a job to its share: memory, compute, faults → enforced | advisory | none
 REMOTE        whether the GPUs are elsewhere than in the node
+SAMPLED       whether NVML, run as a task of the job, shows the job's own use and nobody else's
 agrees(grant, environment, settings)            why prolog must not believe the grant, None when it may
 task_argv(grant, settings, step, command, tmpdir)   what a task's command becomes
-task_environment(work)                          what that command must find in its environment
+task_environment(work, settings, place)              what that command must find in its environment
 binds(settings)                                 what a container must see of the node
-prepare(grant, settings, step, work, environment)   what must be done before the task, as the user
+prepare(grant, settings, step, work, environment, place)   what must be done before the task, as the user
 epilog(settings, work, environment)             what must be given back when the job has ended, as the user
 
 ``settings`` is the policy's BackendPolicy. To add a backend: its module, its name below, its tests, one line of docs.
 Standard library only: the job's path imports this package.
 """
 
-from importlib import import_module
+import sys
 
 from slurm_gpushare.errors import BrokenInstallation
 
-NAMES = ("gpu", "shard", "bitfusion")
+NAMES = ("gpu", "shard", "bitfusion", "lupine")
 
 
 def find(name: str):
     """Return the module of the backend ``name``; raises BrokenInstallation when there is none of that name."""
     if name not in NAMES:
         raise BrokenInstallation(f"backend {name!r} is not known here, only {', '.join(NAMES)}: upgrade slurm-gpushare")
-    return import_module("slurm_gpushare.backends." + name)
+    module = "slurm_gpushare.backends." + name
+    __import__(module)  # importlib would be one more file to read for every task
+    return sys.modules[module]

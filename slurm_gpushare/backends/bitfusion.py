@@ -1,40 +1,40 @@
 """A share of the GPUs of a Bitfusion pool, placed by Slurm's licences.
 
-The facts on the client are from its public documentation and logs: ``run -n N -p FRACTION -- cmd`` allocates, runs and
-releases; ``request_gpus``, ``client -- cmd`` and ``release_gpus -f FILE`` do the same in three steps. Its allocation is
-a file ``bitfusion<digits>`` in the temporary folder, so TMPDIR of the client's own process, and of nothing else, is the
-job's work folder: whoever has that folder knows every allocation of the job.
+The facts on the client are from its public documentation and logs: ``request_gpus`` allocates and leaves a file
+``bitfusion<digits>`` in the temporary folder, ``client -- cmd`` runs a command in that allocation, ``release_gpus -f
+FILE`` ends it. TMPDIR of the client's own process, and of nothing else, is a folder of the job's: whoever has that
+folder knows every allocation of the job. ``run -- cmd``, the three in one, is not used: it would wait, speak and end in
+its own way, and what it allocated could be named by nobody where it was killed.
 Standard library only and few imports: the launcher runs for every task.
 """
 
-import _signal as signal  # the module signal costs every task 6 ms for the names of its numbers
 import fcntl
 import os
 import stat
-from errno import ENOENT
+from time import monotonic
 
+from slurm_gpushare.backends import bitfusion_token
+from slurm_gpushare.backends.bitfusion_allocation import COMMAND, Allocation, failed
+from slurm_gpushare.backends.client import Client, Endings, words
 from slurm_gpushare.errors import (
     EXIT_CANNOT_EXECUTE,
+    EXIT_REFUSED,
     EXIT_TRY_AGAIN,
     EXIT_UNAVAILABLE,
-    BackendError,
-    BrokenInstallation,
     GpushareError,
 )
 
 # -p is a partition of the memory alone; clients have server processes of their own.
 ENFORCES = {"memory": "enforced", "compute": "none", "faults": "enforced"}
 REMOTE = True
+SAMPLED = True
 
 # What the client needs besides its own program, where the node has it. ~/.bitfusion lies in the home folder.
 CLIENT_FILES = ("/opt/bitfusion", "/etc/bitfusion", "/usr/share/bitfusion", "/var/lib/bitfusion", "/var/run/bitfusion")
 
-# What the client says when no server answers; how it says that all are full is not publicly known.
-UNREACHABLE = ("none of the servers responded", "Error contacting server")
-
-COMMAND = "/usr/bin/bitfusion"  # where its packages put it
-
-DEFAULT_SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ]  # Python ignores these two, and exec would pass that on
+ANSWER = 9.0  # seconds for all releases of a job together: the epilog gives this module ten
+AT_ONCE = 16  # releases
+MOST_NAMES = 10_000  # that are looked at in a user's folder
 
 
 def licences(text: str) -> dict[str, int]:
@@ -70,16 +70,23 @@ def fraction_text(fraction: float) -> str:
     return f"{fraction:.6f}".rstrip("0").rstrip(".")
 
 
-def share_argv(grant) -> list[str]:
-    """Return the options of the client that say how much."""
-    return ["-n", str(grant.gpus), "-p", fraction_text(grant.fraction)]
+def share_argv(grant, place=None) -> list[str]:
+    """Return the options of ``request_gpus`` that say how much, and where if that is known.
+
+    Of the same GPUs of one server (``--server_list``) any will do (``--filter`` with several values of one key).
+    """
+    argv = ["-n", str(grant.gpus), "-p", fraction_text(grant.fraction)]
+    if place is not None:
+        argv += ["--server_list", place.address]
+        for number in place.gpus:
+            argv += ["--filter", f"device.id={number}"]
+    return argv
 
 
 def task_argv(grant, settings, step: str, command: list[str], tmpdir: str | None) -> list[str]:
-    """Return the command under the client.
+    """Return the command under the client, in the allocation that is there.
 
-    The batch script holds the job's allocation (``run``); every other step uses one (``client``). ``tmpdir`` is the
-    user's TMPDIR, None for none, which ``env`` gives back to the command.
+    ``tmpdir`` is the user's TMPDIR, None for none, which ``env`` gives back to the command.
 
     Raises
     ------
@@ -87,14 +94,13 @@ def task_argv(grant, settings, step: str, command: list[str], tmpdir: str | None
         ``env`` would take the command for an assignment.
     """
     if "=" in command[0]:
-        raise _failed(f"{command[0]!r}: a command with '=' in its name cannot run here: rename it", EXIT_CANNOT_EXECUTE)
-    how = ["run", *share_argv(grant)] if step == "batch" else ["client"]
+        raise failed(f"{command[0]!r}: a command with '=' in its name cannot run here: rename it", EXIT_CANNOT_EXECUTE)
     restore = ["env", "-u", "TMPDIR"] if tmpdir is None else ["env", f"TMPDIR={tmpdir}"]
-    return [settings.command or COMMAND, *how, "--", *restore, *command]
+    return [settings.command or COMMAND, "client", "--", *restore, *command]
 
 
-def task_environment(work: str) -> dict[str, str]:
-    """Return what makes the client keep its allocation files in the job's work folder."""
+def task_environment(work: str, settings=None, place=None) -> dict[str, str]:
+    """Return what makes the client keep its allocation file in the folder ``work``."""
     return {"TMPDIR": work}
 
 
@@ -103,22 +109,11 @@ def binds(settings) -> list[str]:
     return [path for path in (settings.command or COMMAND, *CLIENT_FILES) if os.path.exists(path)]
 
 
-def allocation_files(work: str, uid: int) -> list[str]:
-    """Return the allocation files in ``work``: regular files of ``uid`` named bitfusion…; links are not followed."""
-    found = []
-    for name in sorted(os.listdir(work)):
-        if name.startswith("bitfusion"):
-            path = os.path.join(work, name)
-            status = os.lstat(path)
-            if stat.S_ISREG(status.st_mode) and status.st_uid == uid:
-                found.append(path)
-    return found
+def prepare(grant, settings, step: str, work: str, environment: dict[str, str], place=None) -> None:
+    """See to it that the allocation of folder ``work`` is there and alive, for every step anew.
 
-
-def prepare(grant, settings, step: str, work: str, environment: dict[str, str]) -> None:
-    """Make the job's allocation on this node unless there is one; the batch script makes its own.
-
-    Of several tasks that start at once one makes it and the others wait; where it failed, the other tasks of the
+    It may have gone: the pool releases one that nobody used for a while, and a server that was started again knows of
+    none. Of several tasks that start at once one does it and the others wait; where it failed, the other tasks of the
     same step fail alike and do not wait for the pool one after the other.
 
     Raises
@@ -126,88 +121,118 @@ def prepare(grant, settings, step: str, work: str, environment: dict[str, str]) 
     GpushareError
         No server answered (status 69), the pool stayed full (75), or the client is not usable (78).
     """
-    if step == "batch":
-        return
+    try:
+        os.mkdir(work, 0o700)
+    except FileExistsError:
+        pass  # prolog made it, or another task
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     lock = os.open(os.path.join(work, "lock"), flags, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if allocation_files(work, os.getuid()):
+        its_step, _, outcome = os.pread(lock, 4096, 0).decode(errors="replace").partition("\n")
+        if its_step == step:
+            if outcome:
+                status, _, text = outcome.partition(" ")
+                raise failed(text, int(status))
             return
-        failed_step, _, failure = os.pread(lock, 4096, 0).decode(errors="replace").partition("\n")
-        if failed_step == step:
-            status, _, text = failure.partition(" ")
-            raise _failed(text, int(status))
-        try:
-            _request(grant, settings, work, environment)
-        except GpushareError as error:
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{step}\n{error.exit_status} {error}".encode(errors="replace")[:4096], 0)
-            raise
+        with Endings() as endings:
+            try:
+                held = _hold(grant, settings, step, work, environment, place, endings)
+                outcome = ""
+            except GpushareError as error:
+                held, outcome = False, f"{error.exit_status} {error}"
+                raise
+            finally:
+                # A task that was ended while it waited leaves the matter to the others.
+                if held or outcome:
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, f"{step}\n{outcome}".encode(errors="replace")[:4096], 0)
     finally:
         os.close(lock)
 
 
-def _failed(text: str, status: int) -> BackendError:
-    error = BackendError(text)
-    error.exit_status = status
-    return error
-
-
-def _request(grant, settings, work: str, environment: dict[str, str]) -> None:
-    argv = [settings.command or COMMAND, "request_gpus", *share_argv(grant)]
-    status, output = run_client(argv, {**environment, **task_environment(work)})
-    if status == 0:
-        if not allocation_files(work, os.getuid()):
-            raise BrokenInstallation(f"{argv[0]} request_gpus left no allocation file in TMPDIR={work}")
-        return
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if line.startswith("Error")), (lines or [f"status {status}"])[-1])
-    if any(text in output for text in UNREACHABLE):
-        # The client says so too where the cause is on this side: a ~/.bitfusion that the user may not write.
-        said += "".join(f" ({line})" for line in lines if line.startswith("[WARN]"))
-        raise _failed(f"the Bitfusion pool cannot be reached: {said}", EXIT_UNAVAILABLE)
-    raise _failed(f"the Bitfusion pool gave no GPUs: {said}", EXIT_TRY_AGAIN)
-
-
-def run_client(argv: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    """Run the client to its end; return its exit status and all that it wrote.
-
-    Raises
-    ------
-    BrokenInstallation
-        It cannot be executed.
-    """
-    # Not a pipe: what the client leaves running could hold its end open for ever.
-    capture = os.memfd_create("bitfusion")
+def _hold(grant, settings, step: str, work: str, environment: dict[str, str], place, endings: Endings) -> bool:
+    reason = bitfusion_token.refusal(environment.get("HOME", ""))
+    if reason is not None:
+        raise failed(reason, EXIT_REFUSED)
+    command, servers = settings.command or COMMAND, list(settings.servers.values())
+    address = None if place is None else place.address
+    allocation = Allocation(command, share_argv(grant, place), work, environment, endings, address, servers)
     try:
-        pid = os.posix_spawn(
-            argv[0],
-            argv,
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, capture, 1),
-                (os.POSIX_SPAWN_DUP2, capture, 2),
-            ],
-            setsigdef=DEFAULT_SIGNALS,
-        )
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return status, os.pread(capture, 1 << 20, 0).decode(errors="replace")
-    except OSError as error:
-        hint = ": install the Bitfusion client on this node" if error.errno == ENOENT else ""
-        raise BrokenInstallation(f"{argv[0]}: {error.strerror}{hint}") from None
-    finally:
-        os.close(capture)
+        return allocation.hold(settings.wait)
+    except GpushareError as error:
+        if (
+            step != "batch"
+            or settings.requeue_limit == 0
+            or error.exit_status not in (EXIT_TRY_AGAIN, EXIT_UNAVAILABLE)
+        ):
+            raise
+        from slurm_gpushare.backends import requeue  # most tasks never need it
+
+        outcome = requeue.ask(work, settings, environment, endings, str(error))
+        raise failed(f"{error}; {outcome}", error.exit_status) from None
+
+
+def left_files(work: str, uid: int) -> list[str]:
+    """Return what may be allocation files anywhere in ``work``, the oldest first: a user may have moved or faked some.
+
+    Each is a regular file of ``uid`` that is not empty, once under one of its names. Folders are opened up on the way.
+    """
+    found: dict[int, tuple[float, str]] = {}
+    folders, looked = [work], 0
+    while folders and looked < MOST_NAMES:
+        folder = folders.pop()
+        try:
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                os.chmod(folder, 0o700)
+            paths = [os.path.join(folder, name) for name in os.listdir(folder)][: MOST_NAMES - looked]
+        except OSError:
+            continue  # root's, in which there is nothing of the job's
+        looked += len(paths)
+        for path in paths:
+            try:
+                status = os.lstat(path)
+            except OSError:
+                continue  # a path of more than 4096 characters
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(path)
+            elif os.path.basename(path).startswith("bitfusion") and _is_own(status, uid) and status.st_size:
+                found.setdefault(status.st_ino, (status.st_mtime, path))
+    return [path for _, path in sorted(found.values())]
+
+
+def _is_own(status: os.stat_result, uid: int) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_uid == uid
 
 
 def epilog(settings, work: str, environment: dict[str, str]) -> bool:
-    """Release every allocation of the job; return whether all of it went well (an allocation gone already may not)."""
-    well = True
-    for path in allocation_files(work, os.getuid()):
-        argv = [settings.command or COMMAND, "release_gpus", "-f", path]
-        status, output = run_client(argv, {**environment, **task_environment(work)})
-        if status != 0:
-            well = False
-            os.write(2, f"{' '.join(argv)}: status {status}: {output.strip()}\n".encode())
+    """Release every allocation of the job; return whether all of it went well (an allocation gone already may not).
+
+    Several at once: a server that does not answer keeps the others waiting no longer than they must. A job that is
+    to be requeued is given its time.
+    """
+    from slurm_gpushare.backends import requeue
+
+    deadline = monotonic() + ANSWER
+    left, well = left_files(work, os.getuid()), True
+    folders = [work, *(os.path.join(work, name) for name in os.listdir(work) if name.isdigit())]
+    later = [client for folder in folders if (client := requeue.later(folder, os.getuid(), environment)) is not None]
+    for first in range(0, len(left), AT_ONCE):
+        clients = []
+        for path in left[first : first + AT_ONCE]:
+            argv = [settings.command or COMMAND, "release_gpus", "-f", path]
+            clients.append(Client(argv, {**environment, "TMPDIR": os.path.dirname(path)}))
+        for client in clients:
+            well = _finish(client, deadline) and well
+    for client in later:
+        _finish(client, deadline)  # where it fails, Slurm's own delay stays
     return well
+
+
+def _finish(client: Client, deadline: float) -> bool:
+    client.wait(max(0.0, deadline - monotonic()))
+    client.end()
+    if client.status != 0:
+        os.write(2, f"{' '.join(client.argv)}: status {client.status}: {words(client)}\n".encode())
+    client.close()
+    return client.status == 0

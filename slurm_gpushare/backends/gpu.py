@@ -2,6 +2,7 @@
 
 ENFORCES = {"memory": "enforced", "compute": "enforced", "faults": "enforced"}
 REMOTE = False
+SAMPLED = False
 
 
 def gpu_numbers(text: str) -> tuple[int, ...]:
@@ -32,7 +33,7 @@ def task_argv(grant, settings, step: str, command: list[str], tmpdir: str | None
     return command
 
 
-def task_environment(work: str) -> dict[str, str]:
+def task_environment(work: str, settings=None, place=None) -> dict[str, str]:
     """Return nothing: Slurm has set what the task needs."""
     return {}
 
@@ -42,7 +43,7 @@ def binds(settings) -> list[str]:
     return []
 
 
-def prepare(grant, settings, step: str, work: str, environment: dict[str, str]) -> None:
+def prepare(grant, settings, step: str, work: str, environment: dict[str, str], place=None) -> None:
     """Do nothing: Slurm has allocated the GPU already."""
 
 

@@ -5,7 +5,8 @@ Slurm packs the shards and shows the job its GPU alone; neither it nor the drive
 
 from slurm_gpushare.backends.gpu import agrees, binds, epilog, prepare, task_argv, task_environment
 
-__all__ = ["ENFORCES", "REMOTE", "agrees", "binds", "epilog", "prepare", "task_argv", "task_environment"]
+__all__ = ["ENFORCES", "REMOTE", "SAMPLED", "agrees", "binds", "epilog", "prepare", "task_argv", "task_environment"]
 
 ENFORCES = {"memory": "advisory", "compute": "advisory", "faults": "none"}
 REMOTE = False
+SAMPLED = False

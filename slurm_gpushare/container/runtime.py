@@ -16,6 +16,10 @@ SEARCH = ("/usr/local/bin", "/usr/bin", "/bin", "/opt/apptainer/bin", "/opt/sing
 SHIELD = PREFIX + "/libexec/shield"
 SHIELDED = "/usr/bin/squashfuse_ll"
 
+# What a program that starts the runtime (a pool's client) sets for the runtime's container.
+CLIENT_ENV = PREFIX + "/libexec/client.env"
+PRELOADS = ("LD_LIBRARY_PATH", "LD_PRELOAD")
+
 # What a user may set for the runtime itself; everything else of that form was left by an outer container.
 KEPT = ("APPTAINER_TMPDIR", "SINGULARITY_TMPDIR")
 
@@ -30,18 +34,28 @@ class Apptainer:
         self.program = program
 
     def exec_argv(
-        self, image: str, mounts: list[Mount], command: list[str], cwd: str, nv: bool = False, pid: bool = True
+        self,
+        image: str,
+        mounts: list[Mount],
+        command: list[str],
+        cwd: str,
+        nv: bool = False,
+        pid: bool = True,
+        env_file: str | None = None,
     ) -> list[str]:
         """Return the argv that runs ``command`` in ``image``.
 
         ``cwd`` is bound by the runtime itself and must then be there: without --pwd it would go elsewhere silently.
         ``pid``: a pid namespace of its own, so that nothing outlives the command. ``nv``: the node's NVIDIA driver.
+        ``env_file``: variables for the container, in which $NAME is that of the runtime's own environment.
         """
         argv = [self.program, "--quiet", "exec"]
         if pid:
             argv.append("--pid")
         if nv:
             argv.append("--nv")
+        if env_file:
+            argv += ["--env-file", env_file]
         argv += ["--pwd", cwd]
         for mount in mounts:
             argv += ["--mount", mount_option(mount)]
@@ -52,7 +66,8 @@ class Apptainer:
 
         An outer container leaves APPTAINER_* and SINGULARITY_* behind, which are input to the next one (its binds may
         not exist here), so they are dropped; APPTAINERENV_* and SINGULARITYENV_* are the user's. ``inside`` is what
-        the container must have whatever the user set. ``shield`` is a folder to search first for helpers.
+        the container must have whatever the user set; its LD_LIBRARY_PATH comes before that of the user or the image,
+        which the runtime's script in the container reads there. ``shield`` is a folder to search first for helpers.
         """
         kept = {
             name: value
@@ -60,13 +75,24 @@ class Apptainer:
             if not name.startswith(("APPTAINER_", "SINGULARITY_")) or (name in KEPT and os.path.isdir(value))
         }
         for name, value in inside.items():
-            for prefix in ("APPTAINERENV_", "SINGULARITYENV_"):
-                kept.pop(prefix + name, None)
+            users = [kept.pop(prefix + name, "") for prefix in ("APPTAINERENV_", "SINGULARITYENV_")]
+            if name == "LD_LIBRARY_PATH":
+                after = users[0] or users[1]
+                value += ":" + after if after else "${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
             kept[self.environment_prefix + name] = value
         if shield:
             # The container's PATH is the image's own, so this reaches nobody but the runtime.
             kept["PATH"] = shield + ":" + kept.get("PATH", "/usr/bin:/bin")
         return kept
+
+    def around(self, environment: dict[str, str]) -> dict[str, str]:
+        """Return ``environment`` for a client that starts the runtime: what it sets then reaches the container.
+
+        LD_LIBRARY_PATH of the host never enters a container, but what the client sets, CLIENT_ENV hands on, with what
+        it found; the user's own words for the container would hide it.
+        """
+        hidden = {prefix + name for prefix in ("APPTAINERENV_", "SINGULARITYENV_") for name in PRELOADS}
+        return {name: text for name, text in environment.items() if name not in hidden and name != "LD_LIBRARY_PATH"}
 
     def inside(self, environment: dict[str, str], name: str) -> str | None:
         """Return the value that ``name`` would have in the container, None when it would be unset there."""

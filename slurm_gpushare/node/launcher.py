@@ -20,7 +20,7 @@ from slurm_gpushare.errors import (
     RefusedError,
 )
 from slurm_gpushare.grant import Grant
-from slurm_gpushare.launch import ContainerRequest, LaunchRecord, read_record
+from slurm_gpushare.launch import ContainerRequest, LaunchRecord, Place, read_record
 from slurm_gpushare.node_policy import BackendPolicy, NodePolicy, read_node_policy
 from slurm_gpushare.record import Record
 
@@ -99,40 +99,93 @@ class Task(Record):
     backend: object  # a module of slurm_gpushare.backends
     settings: BackendPolicy | None
     nv: bool  # the container needs the node's NVIDIA driver
+    folder: str = ""  # where its allocation in a pool is kept: the work folder, or one of its own in there
+    place: Place | None = None  # where that allocation lies, None where the client finds out
 
 
-def task_of(record: LaunchRecord | None, step: str, command: list[str], work: str, policy) -> Task:
+def allocation_number(grant: Grant, step: str, environment: dict[str, str]) -> int:
+    """Return which of its job's allocations on this node a task uses: of each step, task i the number i.
+
+    Where the job has one, all share it. What the user makes of the variables leads to no number beyond the grant's.
+
+    Raises
+    ------
+    RefusedError
+        The step has more tasks on this node than the job has allocations.
+    """
+    if grant.tasks == 1 or step in OUTSIDE:
+        return 0
+    text = environment.get("SLURM_LOCALID", "0")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    count = max(number + 1, tasks_here(environment))
+    if count > grant.tasks:
+        raise RefusedError(
+            f"step {step} has {count} tasks on this node, but the job has {grant.tasks} shares of GPUs here, one for "
+            f"each task: start at most {grant.tasks} tasks on a node"
+        )
+    return number
+
+
+def tasks_here(environment: dict[str, str]) -> int:
+    """Return how many tasks the step has on this node, by SLURM_STEP_TASKS_PER_NODE such as ``2(x3),1``; or 0."""
+    try:
+        left = int(environment["SLURM_NODEID"])
+        for item in environment["SLURM_STEP_TASKS_PER_NODE"].split(","):
+            count, _, times = item.rstrip(")").partition("(x")
+            left -= int(times or "1")
+            if left < 0:
+                return int(count)
+    except (KeyError, ValueError):
+        pass
+    return 0
+
+
+def task_of(
+    record: LaunchRecord | None, step: str, command: list[str], work: str, policy, environment: dict[str, str]
+) -> Task:
     """Return what is to be run, with the backend of its grant; the whole GPUs' where there is none.
 
     ``policy`` is called for the NodePolicy where it is needed.
 
     Raises
     ------
+    RefusedError
+        The step has more tasks than its job has allocations.
     BrokenInstallation
-        The backend is not known on this node.
+        The backend is not known on this node, or the record names no place for the task.
     """
     grant = None if record is None else record.grant
     backend = backends.find("gpu" if grant is None else grant.backend)
-    settings = None
+    settings, folder, place = None, work, None
     if backend.REMOTE:
         settings = policy().backends.get(grant.backend)
         if settings is None:
             raise BrokenInstallation(f"backend {grant.backend!r} is not in this node's policy: compile it again")
+        number = allocation_number(grant, step, environment)
+        if grant.tasks > 1:
+            folder = os.path.join(work, str(number))
+        if record.places:
+            if number >= len(record.places):
+                raise BrokenInstallation(f"the launch record names no place for allocation {number} of this node")
+            place = record.places[number]
     # A pool's client brings the driver's libraries of its own, which those of the node would hide.
     nv = record is not None and bool(record.gpus) and not backend.REMOTE
-    return Task(step, command, work, grant, backend, settings, nv)
+    return Task(step, command, work, grant, backend, settings, nv, folder, place)
 
 
 def on_host(task: Task, environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     """Return the argv and the environment of a task outside a container."""
     argv = task.backend.task_argv(task.grant, task.settings, task.step, task.command, environment.get("TMPDIR"))
-    return argv, {**environment, **task.backend.task_environment(task.work)}
+    given = task.backend.task_environment(task.folder, task.settings, task.place)
+    if "LD_LIBRARY_PATH" in given and environment.get("LD_LIBRARY_PATH"):
+        given["LD_LIBRARY_PATH"] += ":" + environment["LD_LIBRARY_PATH"]
+    return argv, {**environment, **given}
 
 
 def in_container(
     task: Task, request: ContainerRequest, environment: dict[str, str], policy: NodePolicy
 ) -> tuple[list[str], dict[str, str]]:
-    """Return the argv and the environment of a task in a container.
+    """Return the argv and the environment of a task in a container, within the pool's client or around it.
 
     Raises
     ------
@@ -144,14 +197,14 @@ def in_container(
     # Only a task in a container pays for these imports.
     from slurm_gpushare.container.image import resolve_image
     from slurm_gpushare.container.mounts import Mount, check_distinct, resolve_datasets, resolve_mounts
-    from slurm_gpushare.container.runtime import find_runtime, find_shield
+    from slurm_gpushare.container.runtime import CLIENT_ENV, find_runtime, find_shield
 
     runtime = find_runtime(policy.container.runtime)
     image = resolve_image(request.image, policy.container.images)
     mounts = resolve_mounts(request.mounts, policy.container.mounts)
     mounts += resolve_datasets(request.datasets, policy.datasets)
     mounts += [Mount(path, path, True) for path in task.backend.binds(task.settings)]
-    inside = task.backend.task_environment(task.work)
+    inside = task.backend.task_environment(task.folder, task.settings, task.place)
     if inside:
         mounts.append(Mount(task.work, task.work, False))
     if task.step == "batch":
@@ -162,11 +215,17 @@ def in_container(
         cwd = os.getcwd()
     except OSError as error:
         raise RefusedError(f"the job's working folder cannot be used on this node: {error.strerror}") from None
+    pid = policy.container.pid_namespace
+    shield = find_shield(task.work if os.path.isdir(task.work) else None)
+    if task.settings is not None and task.settings.client == "outside":
+        argv = runtime.exec_argv(image, mounts, task.command, cwd, pid=pid, env_file=CLIENT_ENV)
+        argv = task.backend.task_argv(task.grant, task.settings, task.step, argv, environment.get("TMPDIR"))
+        return argv, {**runtime.around(runtime.environment(environment, {}, shield)), **inside}
     tmpdir = runtime.inside(environment, "TMPDIR")
     argv = task.backend.task_argv(task.grant, task.settings, task.step, task.command, tmpdir)
     return (
-        runtime.exec_argv(image, mounts, argv, cwd, nv=task.nv, pid=policy.container.pid_namespace),
-        runtime.environment(environment, inside, find_shield(task.work if os.path.isdir(task.work) else None)),
+        runtime.exec_argv(image, mounts, argv, cwd, nv=task.nv, pid=pid),
+        runtime.environment(environment, inside, shield),
     )
 
 
@@ -197,13 +256,14 @@ def launch(argv: list[str], environment: dict[str, str], node_policy: str = path
             cached.append(read_node_policy(node_policy))
         return cached[0]
 
-    task = task_of(record, options["step"], command, os.path.join(os.path.dirname(path), "work"), policy)
+    work = "" if record is None else paths.work_dir(record.node, record.job_id)
+    task = task_of(record, options["step"], command, work, policy, environment)
     request = container_of(record, options, task.step)
     if request is None:
         argv, changed = on_host(task, environment)
     else:
         argv, changed = in_container(task, request, environment, policy())
-    task.backend.prepare(task.grant, task.settings, task.step, task.work, environment)
+    task.backend.prepare(task.grant, task.settings, task.step, task.folder, environment, task.place)
     execute(argv, changed)
 
 

@@ -9,7 +9,7 @@ def test_every_backend_has_the_same_names(name):
     module = backends.find(name)
     for function in ("agrees", "task_argv", "task_environment", "binds", "prepare", "epilog"):
         assert callable(getattr(module, function)), function
-    assert isinstance(module.REMOTE, bool)
+    assert isinstance(module.REMOTE, bool) and isinstance(module.SAMPLED, bool)
     assert set(module.ENFORCES) == {"memory", "compute", "faults"}
     assert set(module.ENFORCES.values()) <= {"enforced", "advisory", "none"}
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from slurm_gpushare.container.mounts import Mount
-from slurm_gpushare.container.runtime import Apptainer, Singularity, find_runtime, find_shield
+from slurm_gpushare.container.runtime import CLIENT_ENV, Apptainer, Singularity, find_runtime, find_shield
 from slurm_gpushare.errors import BrokenInstallation
 
 COMMAND = ["/spool/slurm_script", "a b", "--nv"]
@@ -62,6 +62,21 @@ def test_what_must_be_inside_wins_and_leaves_the_runtimes_own_alone(kind, name):
     assert kind("rt").environment(environment, {"TMPDIR": "/work"}, None) == {"TMPDIR": "/tmp/u", name: "/work"}
 
 
+@pytest.mark.parametrize(
+    "environment, value",
+    [
+        # The runtime's script in the container expands it, after the image has set its own.
+        ({"LD_LIBRARY_PATH": "/host"}, "/shim${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"),
+        ({"APPTAINERENV_LD_LIBRARY_PATH": "/own"}, "/shim:/own"),
+        ({"APPTAINERENV_LD_LIBRARY_PATH": "", "SINGULARITYENV_LD_LIBRARY_PATH": "/own"}, "/shim:/own"),
+    ],
+)
+def test_libraries_come_before_those_of_user_and_image(environment, value):
+    found = Apptainer("rt").environment(environment, {"LD_LIBRARY_PATH": "/shim"}, None)
+    kept = {name: text for name, text in environment.items() if name == "LD_LIBRARY_PATH"}
+    assert found == {**kept, "APPTAINERENV_LD_LIBRARY_PATH": value}
+
+
 def test_the_shield_is_searched_first():
     runtime = Apptainer("rt")
     assert runtime.environment({"PATH": "/x:/y"}, {}, "/shield")["PATH"] == "/shield:/x:/y"
@@ -79,6 +94,25 @@ def test_the_shield_is_searched_first():
 )
 def test_what_a_variable_is_inside(environment, value):
     assert Apptainer("rt").inside(environment, "TMPDIR") == value
+
+
+def test_a_client_around_the_runtime_hands_on_what_it_sets():
+    argv = Apptainer("rt").exec_argv("/i/a.sif", [], ["prog"], "/home/u", env_file=CLIENT_ENV)
+    file = "/opt/gpushare/libexec/client.env"
+    assert argv == ["rt", "--quiet", "exec", "--pid", "--env-file", file, "--pwd", "/home/u", "/i/a.sif", "prog"]
+
+
+@pytest.mark.parametrize("kind", [Apptainer, Singularity])
+def test_for_a_client_around_it_the_host_and_the_user_do_not_hide_the_clients_libraries(kind):
+    hidden = {
+        "LD_LIBRARY_PATH": "/host",
+        "APPTAINERENV_LD_LIBRARY_PATH": "/a",
+        "SINGULARITYENV_LD_LIBRARY_PATH": "/b",
+        "APPTAINERENV_LD_PRELOAD": "/c.so",
+        "SINGULARITYENV_LD_PRELOAD": "/d.so",
+    }
+    kept = {"LD_PRELOAD": "/e.so", "APPTAINERENV_A": "1", "PATH": "/bin"}
+    assert kind("rt").around({**hidden, **kept}) == kept
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from slurm_gpushare.errors import BrokenInstallation, RefusedError
 from slurm_gpushare.launch import ContainerRequest, LaunchRecord
+from slurm_gpushare.node import launcher
 from slurm_gpushare.node.launcher import container_of, find_program, parse_arguments
 from slurm_gpushare.node.prolog import OPTION, prolog
 
@@ -139,7 +140,7 @@ def test_a_batch_script_of_the_pool_in_a_container(node, start_job, launch, scri
     status, output = launch.run("batch", script, "a b", "--", environment={"TMPDIR": "/tmp/u"}, cwd=home)
     assert (status, output) == (3, f"tmpdir=/tmp/u in {home}\n<a b><-->")
     client = f"{node.bin}/bitfusion"
-    work = f"{node.job}/work"
+    work = f"{node.work}"
     assert told(node, "apptainer.argv") == [
         "--quiet",
         "exec",
@@ -157,10 +158,13 @@ def test_a_batch_script_of_the_pool_in_a_container(node, start_job, launch, scri
         "--mount",
         f"type=bind,source={script},destination={script},ro",
         node.image,
-        *(client, "run", "-n", "1", "-p", "0.25", "--", "env", "TMPDIR=/tmp/u"),
+        *(client, "client", "--", "env", "TMPDIR=/tmp/u"),
         *(script, "a b", "--"),
     ]
-    assert told(node, "bitfusion.calls") == [f"1001 run -n 1 -p 0.25 -- env TMPDIR=/tmp/u {script} a b --"]
+    assert told(node, "bitfusion.calls") == [
+        "1001 request_gpus -n 1 -p 0.25",
+        f"1001 client -- env TMPDIR=/tmp/u {script} a b --",
+    ]
     seen = told(node, "apptainer.env")
     assert "TMPDIR=/tmp/u" in seen and f"APPTAINERENV_TMPDIR={work}" in seen
 
@@ -168,7 +172,10 @@ def test_a_batch_script_of_the_pool_in_a_container(node, start_job, launch, scri
 def test_a_batch_script_of_the_pool_on_the_host(node, start_job, launch, script):
     start_job("pool")
     assert launch.run("batch", script, "x") == (3, "tmpdir=unset in /\n<x>")
-    assert told(node, "bitfusion.calls") == [f"1001 run -n 1 -p 0.25 -- env -u TMPDIR {script} x"]
+    assert told(node, "bitfusion.calls") == [
+        "1001 request_gpus -n 1 -p 0.25",
+        f"1001 client -- env -u TMPDIR {script} x",
+    ]
 
 
 def test_steps_of_the_pool_share_one_allocation(node, start_job, launch):
@@ -181,16 +188,61 @@ def test_steps_of_the_pool_share_one_allocation(node, start_job, launch):
     assert len(calls) == 5
 
 
-def test_with_the_batch_script_outside_its_steps_run_inside_and_never_allocate(node, start_job, launch, script):
+def test_with_the_batch_script_outside_its_steps_run_inside_in_its_allocation(node, start_job, launch, script):
     start_job("pool", container_image=node.image, container_scope="tasks")
     assert launch.run("batch", script)[0] == 3
     assert not (node.bin / "apptainer.argv").exists()
-    held = node.job / "work/bitfusion1"
-    held.write_text("lease\n")
-    os.chown(held, 1001, 1001)
     assert launch.run("0", "echo", "x") == (0, "x\n")
     assert (node.bin / "apptainer.argv").exists()
-    assert "request_gpus" not in (node.bin / "bitfusion.calls").read_text()
+    assert (node.bin / "bitfusion.calls").read_text().count("request_gpus") == 1
+
+
+@pytest.fixture
+def two_shares(node, pool_job, grant_text):
+    """A job with an allocation for each of two tasks."""
+    extra = grant_text(tasks=2, slices=50)
+    prolog({**pool_job, "SLURM_JOB_EXTRA": extra, "SLURM_JOB_LICENSES": "bitfusion:50"}, 1.0, node.run_dir, node.policy)
+
+
+def test_each_task_has_the_allocation_of_its_number(node, two_shares, launch, script):
+    show = ("sh", "-c", f"cd {node.work} && ls -d */bitfusion*")
+    task = {"SLURM_NODEID": "0", "SLURM_STEP_TASKS_PER_NODE": "2(x3)"}
+    for number in ("1", "0", "1"):
+        assert launch.run(number, *show, environment={**task, "SLURM_LOCALID": number})[0] == 0
+    # Each step begins at 0 again, and so does the batch script, whatever it has in its environment.
+    assert launch.run("batch", script, environment={"SLURM_LOCALID": "1"})[0] == 3
+    assert launch.run("7", "true")[0] == 0
+    assert sorted(path.parent.name for path in node.work.glob("*/bitfusion*")) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_LOCALID": "2"},
+        {"SLURM_LOCALID": "999999999"},
+        {"SLURM_LOCALID": "0", "SLURM_NODEID": "2", "SLURM_STEP_TASKS_PER_NODE": "2(x2),3"},
+    ],
+)
+def test_a_step_with_more_tasks_than_the_job_has_allocations(node, two_shares, launch, variables):
+    status, output = launch.run("0", "true", environment=variables)
+    assert status == 77
+    assert "on this node, but the job has 2 shares of GPUs here" in output and output.count("\n") == 1
+    assert not (node.bin / "bitfusion.calls").exists()
+
+
+@pytest.mark.parametrize(
+    "node_id, text, count",
+    [("0", "2(x2),3", 2), ("1", "2(x2),3", 2), ("2", "2(x2),3", 3), ("3", "2(x2),3", 0), ("x", "1", 0), ("0", "", 0)],
+)
+def test_tasks_here(node_id, text, count):
+    assert launcher.tasks_here({"SLURM_NODEID": node_id, "SLURM_STEP_TASKS_PER_NODE": text}) == count
+
+
+def test_a_forged_number_leads_to_no_other_folder(node, two_shares, launch):
+    for number in ("../../x", "-1", "²", "", "00000000001"):
+        assert launch.run("0", "true", environment={"SLURM_LOCALID": number})[0] == 0
+    names = {name for name in os.listdir(node.work) if name != "shield"}
+    assert names == {"0"}
 
 
 def test_a_pool_that_cannot_be_reached(node, start_job, launch):
@@ -198,7 +250,9 @@ def test_a_pool_that_cannot_be_reached(node, start_job, launch):
     (node.bin / "unreachable").touch()
     status, output = launch.run("0", "echo", "x")
     assert status == 69
-    assert output.startswith("gpushare: the Bitfusion pool cannot be reached: Error: none of the servers")
+    assert output.startswith(
+        "gpushare: the Bitfusion pool cannot be reached (tried for 0 s): Error: none of the servers"
+    )
     assert output.count("\n") == 1
 
 
