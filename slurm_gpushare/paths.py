@@ -17,6 +17,7 @@ NODE_POLICY = CONFIG_DIR + "/node.json"
 RUN_DIR = "/run/gpushare"
 SPOOL_DIR = "/var/spool/gpushare"
 STATE_DIR = "/var/lib/gpushare"
+NODE_STATE_DIR = "/var/lib/gpushare-node"  # on disk: what jobs hold elsewhere must be given back after a reboot too
 
 
 def node_dir(node: str, run_dir: str = RUN_DIR) -> str:
@@ -34,9 +35,14 @@ def launch_record(node: str, job_id: int, run_dir: str = RUN_DIR) -> str:
     return os.path.join(job_dir(node, job_id, run_dir), "launch.json")
 
 
-def work_dir(node: str, job_id: int, run_dir: str = RUN_DIR) -> str:
+def work_dir(node: str, job_id: int, state_dir: str | None = None) -> str:
     """Return the job's own folder (mode 0700, the user's), where a backend keeps its allocation files."""
-    return os.path.join(job_dir(node, job_id, run_dir), "work")
+    return os.path.join(state_dir or NODE_STATE_DIR, node, "jobs", str(int(job_id)), "work")
+
+
+def ended_mark(node: str, job_id: int, run_dir: str = RUN_DIR) -> str:
+    """Return the file by which the epilog's first act says that the job has ended, should the epilog be killed."""
+    return os.path.join(job_dir(node, job_id, run_dir), "ended")
 
 
 def agent_socket(node: str, run_dir: str = RUN_DIR) -> str:

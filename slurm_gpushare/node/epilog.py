@@ -2,19 +2,18 @@
 
 Run by slurmd as root when the job has ended on this node (etc/slurm/epilog); Slurm keeps a pool's licences until then.
 It believes the launch record, since the job's extra may have changed, and bears a missing one. It may be run again
-after it was killed half-way. Standard library only.
+after it was killed half-way; what it could not give back, the sweep tries again. Standard library only.
 """
 
+import _socket  # the module socket, with selectors and enum, costs every epilog 5 ms
 import os
-import socket
-import sys
 from time import monotonic
 
 from slurm_gpushare import backends, paths
 from slurm_gpushare.errors import GpushareError
-from slurm_gpushare.launch import LaunchRecord, read_record
-from slurm_gpushare.node.folder import remove_job_folder
-from slurm_gpushare.node.job import Job, read_job
+from slurm_gpushare.launch import read_record
+from slurm_gpushare.node.folder import lock_job_folder, put_aside, remove_record, remove_work
+from slurm_gpushare.node.job import read_job
 from slurm_gpushare.node.log import reason, tell
 from slurm_gpushare.node.processes import kill_left
 from slurm_gpushare.node.user import clean_environment, run_as
@@ -27,69 +26,96 @@ RELEASE_TIMEOUT = 10.0  # seconds
 def tell_agent(job_id: int, path: str, timeout: float = AGENT_TIMEOUT) -> bool:
     """Tell the agent that a job has ended; return whether it said so in time that its record is safe."""
     deadline = monotonic() + timeout
+    agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-            agent.settimeout(timeout)
-            agent.connect(path)
-            agent.sendall(f"end {job_id}\n".encode())
-            answer = b""
-            while not answer.endswith(b"\n") and len(answer) < 64:
-                agent.settimeout(max(0.001, deadline - monotonic()))
-                part = agent.recv(64)
-                if not part:
-                    break
-                answer += part
-            return answer == b"ok\n"
+        agent.settimeout(timeout)
+        agent.connect(path)
+        agent.sendall(f"end {job_id}\n".encode())
+        answer = b""
+        while not answer.endswith(b"\n") and len(answer) < 64:
+            agent.settimeout(max(0.001, deadline - monotonic()))
+            part = agent.recv(64)
+            if not part:
+                break
+            answer += part
+        return answer == b"ok\n"
     except OSError:
         return False  # jobs run whether or not the agent does
+    finally:
+        agent.close()
 
 
-def release(job: Job, record: LaunchRecord | None, run_dir: str, node_policy: str) -> None:
-    """Give back, as the user, what the job holds of its backend; without a record, of any that the node knows.
+def release(folder: int, work: str, backend: str | None, node_policy: str) -> str | None:
+    """Give back, as the owner of ``work`` in ``folder``, what a job holds of ``backend``; None: of any of the node's.
+
+    Returns why not all was given back, None when all was.
 
     Raises
     ------
     BrokenInstallation
         There is no policy on this node to say how.
     """
-    work = paths.work_dir(job.node, job.job_id, run_dir)
-    if (record is not None and record.grant is None) or not os.path.isdir(work):
-        return
+    try:
+        owner = os.stat("work", dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
     settings = read_node_policy(node_policy).backends
-    names = [name for name in settings if record is None or name == record.grant.backend]
-    found = [(backends.find(name), settings[name]) for name in names]
-    environment = clean_environment(job.uid)
+    found = [(backends.find(name), settings[name]) for name in settings if backend in (None, name)]
+    environment = clean_environment(owner.st_uid)
 
     def action() -> bool:
-        done = [backend.epilog(its_settings, work, environment) for backend, its_settings in found]
+        os.close(folder)  # its lock must not outlive the caller
+        done = [module.epilog(its_settings, work, environment) for module, its_settings in found]
         return all(done)
 
-    well, output = run_as(job.uid, job.gid, action, RELEASE_TIMEOUT)
-    if not well:
-        why = output.strip() or "the release was killed"
-        tell(f"epilog: job {job.job_id}: not all that it held of {', '.join(names)} was released: {why}")
+    well, output = run_as(owner.st_uid, owner.st_gid, action, RELEASE_TIMEOUT)
+    return None if well else output.strip() or "the release was killed"
+
+
+def settle(folder: int, path: str, backend: str | None, node_policy: str) -> str | None:
+    """Give back what the job of the locked ``folder`` at ``path`` holds, and remove the folder.
+
+    ``backend`` is that of its grant, "" where it has none, None where that is not known. Returns what was not done
+    and where the folder was put for the sweep to try again, None when all is well; raises BrokenInstallation.
+    """
+    try:
+        why = None if backend == "" else release(folder, os.path.join(path, "work"), backend, node_policy)
+        if why is not None:
+            return f"not all that it held was released: {why}; {put_aside(path)} is kept"
+        remove_work(folder)
+        os.rmdir(path)
+        return None
+    except OSError as error:
+        return f"{put_aside(path)} is left: {error.strerror}"
 
 
 def epilog(environment: dict[str, str], run_dir: str = paths.RUN_DIR, node_policy: str = paths.NODE_POLICY) -> None:
     """Undo what prolog and tasks of a job left on this node; raises GpushareError or OSError for the node's faults."""
     job = read_job(environment)
+    folder = lock_job_folder(paths.NODE_STATE_DIR, job.node, job.job_id)
     try:
         record = read_record(paths.launch_record(job.node, job.job_id, run_dir))
         job = job._replace(uid=record.uid, gid=record.gid)
     except FileNotFoundError:
-        record = None  # no prolog ran here, or an epilog was killed half-way
+        record = None  # no prolog ran here, the node was rebooted, or an epilog was killed half-way
     except GpushareError as error:
         record = None
         tell(f"epilog: job {job.job_id}: {error}")
-    tell_agent(job.job_id, paths.agent_socket(job.node, run_dir))
-    if not kill_left(job, paths.work_dir(job.node, job.job_id, run_dir)):
-        tell(f"epilog: job {job.job_id}: processes are left that do not die")
+    work = paths.work_dir(job.node, job.job_id)
     try:
-        release(job, record, run_dir, node_policy)
+        tell_agent(job.job_id, paths.agent_socket(job.node, run_dir))
+        if not kill_left(job, work):
+            tell(f"epilog: job {job.job_id}: processes are left that do not die")
+        # Before all that may fail: whoever looks for running jobs must not find this one.
+        remove_record(run_dir, job.node, job.job_id)
+        if folder is not None:
+            backend = None if record is None else "" if record.grant is None else record.grant.backend
+            left = settle(folder, os.path.dirname(work), backend, node_policy)
+            if left is not None:
+                tell(f"epilog: job {job.job_id}: {left}")
     finally:
-        left = remove_job_folder(run_dir, job.node, job.job_id, job.uid, job.gid)
-        if left is not None:
-            tell(f"epilog: {left}")
+        if folder is not None:
+            os.close(folder)
 
 
 def main() -> int:
@@ -100,7 +126,3 @@ def main() -> int:
     except (GpushareError, OSError) as error:
         tell(f"epilog: {reason(error)}")
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,10 +1,13 @@
-"""The runtime folder of a job on a node: root's, with a folder of the user's inside.
+"""The two folders of a job on a node, both root's: one below /run with its launch record, one on disk for its user.
 
+The one below /run says that the job runs here, and a reboot takes it away. The one on disk has the user's own folder
+``work`` inside, with what must be given back whatever happens: what is there without a record is of no running job.
 Every step is relative to an open folder and follows no link, so a user's renames and links lead nowhere else.
 Standard library only: prolog and epilog import this file.
 """
 
 import errno
+import fcntl
 import os
 import stat
 from time import time_ns
@@ -16,14 +19,14 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CLEAR_TIMEOUT = 10.0  # seconds
 
 
-def open_job_folder(run_dir: str, node: str, job_id: int, create: bool = False) -> int:
-    """Return a descriptor of a job's folder, which with all folders up to ``run_dir`` is root's alone.
+def open_job_folder(base: str, node: str, name: str | int, create: bool = False) -> int:
+    """Return a descriptor of a job's folder below ``base``, which with all folders up to ``base`` is root's alone.
 
     Raises OSError: there is none and it is not to be created, or something else stands in its place.
     """
-    path, name = os.path.split(run_dir)
+    path, base = os.path.split(base)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in (name, node, "jobs", str(int(job_id))):
+    for part in (base, node, "jobs", str(name)):
         path = os.path.join(path, part)
         try:
             if create:
@@ -50,6 +53,29 @@ def _make(folder: int, name: str, mode: int) -> None:
         pass  # made by an earlier job, or by an earlier prolog of this one
 
 
+def lock_job_folder(base: str, node: str, name: str | int, wait: bool = True) -> int | None:
+    """Return a descriptor of a job's folder while nobody else gives back what is in it.
+
+    None where there is none, or where somebody does and ``wait`` is false. Raises OSError as open_job_folder does.
+    """
+    path = os.path.join(base, node, "jobs", str(name))
+    while True:
+        try:
+            folder = open_job_folder(base, node, name)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if os.path.samestat(os.lstat(path), os.fstat(folder)):
+                return folder
+        except BlockingIOError:
+            os.close(folder)
+            return None
+        except FileNotFoundError:
+            pass  # who had it has removed it, or put it aside
+        os.close(folder)
+
+
 def make_work(folder: int, uid: int, gid: int) -> None:
     """Make the user's own folder; raises OSError when it cannot be made or is there already."""
     os.mkdir("work", 0o700, dir_fd=folder)
@@ -61,7 +87,7 @@ def make_work(folder: int, uid: int, gid: int) -> None:
         os.close(descriptor)
 
 
-def remove_work(folder: int, uid: int, gid: int) -> None:
+def remove_work(folder: int) -> None:
     """Remove the user's folder if it is there.
 
     Its content is removed as its owner, who can do no harm, and what others put there by root in a child, which a file
@@ -73,11 +99,11 @@ def remove_work(folder: int, uid: int, gid: int) -> None:
         return
     try:
         said = ""
-        owner = os.fstat(descriptor).st_uid  # an earlier run of this number may have been another user's
-        for who, group in ((owner, gid if owner == uid else owner), (0, 0)):
+        status = os.fstat(descriptor)
+        for who, group in ((status.st_uid, status.st_gid), (0, 0)):
             if not os.listdir(descriptor):
                 break
-            said = run_as(who, group, lambda: empty(descriptor), CLEAR_TIMEOUT)[1]
+            said = run_as(who, group, lambda: os.close(folder) or empty(descriptor), CLEAR_TIMEOUT)[1]
     finally:
         os.close(descriptor)
     try:
@@ -163,27 +189,27 @@ def remove_file(folder: int, name: str) -> None:
         pass
 
 
-def remove_job_folder(run_dir: str, node: str, job_id: int, uid: int, gid: int) -> str | None:
-    """Remove a job's folder, if it is there; return why it was only put aside, None when it is gone.
-
-    The launch record goes first: whoever looks for running jobs must not find this one, whatever happens then. What
-    cannot be removed (a user can mount something in there) is renamed, for it must not stand in the next run's way
-    and is no reason to take the node out of service. Raises OSError for root's own part of it.
-    """
+def remove_record(run_dir: str, node: str, job_id: int) -> None:
+    """Remove the folder that says that a job runs here, if it is there; raises OSError."""
     try:
         folder = open_job_folder(run_dir, node, job_id)
     except FileNotFoundError:
-        return None
-    path = os.path.join(run_dir, node, "jobs", str(int(job_id)))
+        return
     try:
-        for name in ("launch.json", "launch.json.partial"):
+        for name in ("launch.json", "launch.json.partial", "ended"):
             remove_file(folder, name)
-        remove_work(folder, uid, gid)
-        os.rmdir(path)
-        return None
-    except OSError as error:
-        aside = f"{path}.left.{time_ns()}"
-        os.rename(path, aside)
-        return f"{aside} is left: {error.strerror}"
+        os.rmdir(os.path.join(run_dir, node, "jobs", str(job_id)))
     finally:
         os.close(folder)
+
+
+def put_aside(path: str) -> str:
+    """Rename a job's folder, unless it is so named already, by when this was; return its path.
+
+    It must not stand in the way of the job's next run, and is no reason to take the node out of service.
+    """
+    if ".left." in os.path.basename(path):
+        return path
+    aside = f"{path}.left.{time_ns() // 10**9}"
+    os.rename(path, aside)
+    return aside

@@ -3,13 +3,21 @@
 The names are those that Slurm documents for Prolog and Epilog. Standard library only.
 """
 
-from collections import namedtuple
-
 from slurm_gpushare.errors import BrokenInstallation
-
-Job = namedtuple("Job", "job_id uid gid user node cluster")
+from slurm_gpushare.record import Record
 
 LARGEST = 2**32 - 1  # job ids, uids and gids are 32 bits wide
+
+
+class Job(Record):
+    """A job on one node, in slurmd's own words."""
+
+    job_id: int
+    uid: int
+    gid: int
+    user: str
+    node: str
+    cluster: str
 
 
 def number(environment: dict[str, str], name: str) -> int:

@@ -4,9 +4,9 @@ Slurm's proctrack/cgroup leaves none; linuxproc and pgid lose what has left its 
 on this node when it is the user's and was started with the job's own variables. Standard library only.
 """
 
+import _signal as signal  # the module signal costs every epilog 5 ms for the names of its numbers
 import os
 import select
-import signal
 from time import monotonic
 
 from slurm_gpushare.node.job import Job

@@ -3,11 +3,10 @@
 Standard library only: prolog and epilog import this file.
 """
 
+import _signal as signal  # the module signal costs every prolog and epilog 5 ms for the names of its numbers
 import os
 import pwd
 import select
-import signal
-from collections.abc import Callable
 
 
 def clean_environment(uid: int) -> dict[str, str]:
@@ -29,8 +28,8 @@ def become(uid: int, gid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def run_as(uid: int, gid: int, action: Callable[[], bool], timeout: float) -> tuple[bool, str]:
-    """Run ``action`` in a child that has become the user; return whether it returned True in time, and its output.
+def run_as(uid: int, gid: int, action, timeout: float) -> tuple[bool, str]:
+    """Call ``action`` in a child that has become the user; return whether it gave True in time, and its output.
 
     The child has a session of its own, / as its folder and no input; what is left of the session at the child's end,
     or after ``timeout`` seconds, is killed. A memory file takes the output: nobody can keep the caller waiting by

@@ -43,7 +43,7 @@ def test_what_a_pool_that_is_away_keeps_is_logged_and_drains_no_node(cluster: Cl
     )
     until("its allocation", cluster.allocations)
     (server,) = cluster.out("pgrep", "-f", "standins.bitfusion.server").split()
-    client = [pid for pid, (_, argv) in cluster.processes(job).items() if argv.startswith("/usr/bin/bitfusion run")]
+    client = [pid for pid, (_, argv) in cluster.processes(job).items() if argv.startswith("/usr/bin/bitfusion client")]
     cluster.run("kill", "-STOP", server)
     try:
         cluster.run("kill", "-KILL", str(client[0]))
@@ -51,7 +51,7 @@ def test_what_a_pool_that_is_away_keeps_is_logged_and_drains_no_node(cluster: Cl
     finally:
         cluster.run("kill", "-CONT", server)
     told = until("the log", lambda: cluster.run("cat", syslog, node="c1").stdout)
-    assert "gpushare[" in told and f"epilog: job {job}: not all that it held of bitfusion was released:" in told
+    assert "gpushare[" in told and f"epilog: job {job}: not all that it held was released:" in told
     assert cluster.out("sinfo", "-hR") == ""
     assert cluster.run("ls", f"/run/gpushare/c1/jobs/{job}", check=False).returncode != 0
     until("the pool's own release", lambda: not cluster.allocations())

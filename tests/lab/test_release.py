@@ -28,8 +28,9 @@ def _nothing_left(cluster: Cluster, job: int, had: Left) -> None:
     alive = set(cluster.out("ps", "-eo", "pid=,lstart=,args=").splitlines())
     assert not [pid for pid, (start, argv) in had.items() if any(_same(line, pid, start, argv) for line in alive)]
     for node in ("c1", "c2"):
-        assert cluster.run("ls", f"/run/gpushare/{node}/jobs/{job}", node=node, check=False).returncode != 0
-    assert "Used=0" in cluster.out("scontrol", "-o", "show", "lic")
+        for base in ("/run/gpushare", "/var/lib/gpushare-node"):
+            assert cluster.run("ls", f"{base}/{node}/jobs/{job}", node=node, check=False).returncode != 0
+    assert "Used=0" in cluster.out("scontrol", "-o", "show", "lic", "bitfusion")
 
 
 def _same(line: str, pid: int, start: str, argv: str) -> bool:
@@ -54,8 +55,8 @@ def test_after_scancel(pool: Cluster, options: list[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "program"),
     [
-        ([], "/usr/bin/bitfusion run"),
-        ([IMAGE], "/usr/bin/bitfusion run"),
+        ([], "/usr/bin/bitfusion client"),
+        ([IMAGE], "/usr/bin/bitfusion client"),
         ([IMAGE], "Apptainer runtime parent"),
         ([IMAGE], "appinit"),
     ],
@@ -95,7 +96,7 @@ def test_licences_are_held_until_the_epilog_has_ended(cluster: Cluster) -> None:
     cluster.run("scancel", str(job), user="alice")
 
     def free() -> bool:
-        return "Used=0" in cluster.out("scontrol", "-o", "show", "lic")
+        return "Used=0" in cluster.out("scontrol", "-o", "show", "lic", "bitfusion")
 
     until("the licences' return", free, 20)
     assert cluster.allocations() == []

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from slurm_gpushare import paths
 from slurm_gpushare.container import runtime
 from slurm_gpushare.node import launcher
 
@@ -26,7 +27,7 @@ while :; do
     case $1 in
     --pid | --nv) shift ;;
     --pwd) cd "$2" || exit 255; shift 2 ;;
-    --mount) shift 2 ;;
+    --mount | --env-file) shift 2 ;;
     -*) echo "Error for command exec: unknown flag: $1" >&2; exit 255 ;;
     *) break ;;
     esac
@@ -40,22 +41,14 @@ exec "$@"
 BITFUSION = """#!/bin/sh
 here=$(dirname "$0")
 echo "$(id -u) $*" >>"$here/bitfusion.calls"
+if [ -e "$here/unreachable" ]; then
+    echo "Error: none of the servers responded correctly to client id claim requests." >&2
+    exit 1
+fi
 case $1 in
-run | request_gpus)
+request_gpus)
     [ "$2" = -n ] && [ "$4" = -p ] || { echo "Error: unknown option $2" >&2; exit 1; }
-    if [ -e "$here/unreachable" ]; then
-        echo "Error: none of the servers responded correctly to client id claim requests." >&2
-        exit 1
-    fi
-    file=$TMPDIR/bitfusion$$
-    echo lease >"$file" || exit 1
-    [ "$1" = run ] || exit 0
-    [ "$6" = -- ] || { echo "Error: no --" >&2; exit 1; }
-    shift 6
-    "$@"
-    status=$?
-    rm "$file"
-    exit $status
+    echo lease >"$TMPDIR/bitfusion$$" || exit 1
     ;;
 client)
     [ "$2" = -- ] || { echo "Error: no --" >&2; exit 1; }
@@ -91,7 +84,7 @@ def grant_text(**changes) -> str:
 
 
 @pytest.fixture
-def node():
+def node(monkeypatch):
     """A node that the user can look into, unlike pytest's own folders."""
     if os.geteuid() != 0:
         pytest.skip("prolog and epilog are root's")
@@ -126,6 +119,7 @@ def node():
         "agent": {"interval": 1.0, "service": None},
     }
     (base / "node.json").write_text(json.dumps(policy))
+    monkeypatch.setattr(paths, "NODE_STATE_DIR", str(base / "state"))
     yield SimpleNamespace(
         base=base,
         bin=base / "bin",
@@ -134,6 +128,8 @@ def node():
         policy=str(base / "node.json"),
         jobs=base / "run/n1/jobs",
         job=base / "run/n1/jobs/7",
+        held=base / "state/n1/jobs",
+        work=base / "state/n1/jobs/7/work",
     )
     shutil.rmtree(base)
 

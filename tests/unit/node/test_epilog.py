@@ -5,9 +5,11 @@ import threading
 
 import pytest
 
+from slurm_gpushare import paths
 from slurm_gpushare.errors import BrokenInstallation
 from slurm_gpushare.node import epilog as module
 from slurm_gpushare.node.epilog import epilog, tell_agent
+from slurm_gpushare.node.folder import lock_job_folder
 from slurm_gpushare.node.prolog import prolog
 
 
@@ -15,7 +17,7 @@ from slurm_gpushare.node.prolog import prolog
 def job(node, pool_job):
     """A job of the pool after its prolog, with one allocation."""
     prolog(pool_job, 1.0, node.run_dir, node.policy)
-    work = node.job / "work"
+    work = node.work
     allocate(work / "bitfusion123456789")
     return work
 
@@ -34,10 +36,35 @@ def end(node, environment):
     epilog(environment, node.run_dir, node.policy)
 
 
+def kept(node):
+    """The path of the one folder that was put aside, of a job whose record is gone."""
+    assert os.listdir(node.jobs) == []
+    (name,) = os.listdir(node.held)
+    assert name.startswith("7.left.")
+    return str(node.held / name)
+
+
+def test_what_cannot_be_removed_is_put_aside(node, job, slurm, monkeypatch, capsys):
+    monkeypatch.setattr("slurm_gpushare.node.folder.empty", lambda descriptor: False)
+    (job / "other").touch()
+    end(node, slurm)
+    assert kept(node) in capsys.readouterr().err
+
+
+def test_while_another_gives_back_it_waits(node, job, slurm):
+    folder = lock_job_folder(paths.NODE_STATE_DIR, "n1", 7)
+    thread = threading.Thread(target=end, args=(node, slurm))
+    thread.start()
+    assert node.job.exists()
+    os.close(folder)
+    thread.join(30)
+    assert os.listdir(node.jobs) == os.listdir(node.held) == [] and len(calls(node)) == 1
+
+
 def test_the_allocation_is_released_as_the_user_and_the_folder_removed(node, job, slurm):
     end(node, slurm)
     assert calls(node) == [f"1001 release_gpus -f {job}/bitfusion123456789"]
-    assert os.listdir(node.jobs) == []
+    assert os.listdir(node.jobs) == os.listdir(node.held) == []
 
 
 def test_it_can_be_run_again(node, job, slurm):
@@ -55,7 +82,7 @@ def test_without_a_record_the_allocation_is_released_all_the_same(node, job, slu
     (node.job / "launch.json").unlink()
     end(node, slurm)
     assert calls(node) == [f"1001 release_gpus -f {job}/bitfusion123456789"]
-    assert os.listdir(node.jobs) == []
+    assert os.listdir(node.jobs) == os.listdir(node.held) == []
 
 
 def test_a_record_that_is_none_is_told_and_borne(node, job, slurm, capsys):
@@ -64,7 +91,7 @@ def test_a_record_that_is_none_is_told_and_borne(node, job, slurm, capsys):
     end(node, slurm)
     assert "not readable" in capsys.readouterr().err
     assert len(calls(node)) == 1
-    assert os.listdir(node.jobs) == []
+    assert os.listdir(node.jobs) == os.listdir(node.held) == []
 
 
 def test_a_node_where_no_prolog_ran_is_left_as_it_is(node, slurm):
@@ -77,7 +104,7 @@ def test_killed_after_the_record_was_removed_it_goes_on(node, job, slurm):
     (node.job / "launch.json").unlink()
     (job / "bitfusion123456789").unlink()
     end(node, slurm)
-    assert os.listdir(node.jobs) == []
+    assert os.listdir(node.jobs) == os.listdir(node.held) == []
 
 
 def test_links_and_files_of_others_are_not_released(node, job, slurm):
@@ -88,7 +115,7 @@ def test_links_and_files_of_others_are_not_released(node, job, slurm):
     end(node, slurm)
     assert calls(node) == [f"1001 release_gpus -f {job}/bitfusion123456789"]
     assert (node.base / "data/bitfusion5").read_text() == "lease\n"
-    assert os.listdir(node.jobs) == []
+    assert os.listdir(node.jobs) == os.listdir(node.held) == []
 
 
 def test_a_client_that_hangs_does_not_hold_up_the_node(node, job, slurm, monkeypatch, capsys):
@@ -96,14 +123,14 @@ def test_a_client_that_hangs_does_not_hold_up_the_node(node, job, slurm, monkeyp
     monkeypatch.setattr(module, "RELEASE_TIMEOUT", 0.3)
     end(node, slurm)
     assert "no end within" in capsys.readouterr().err
-    assert os.listdir(node.jobs) == []
+    kept(node)
 
 
 def test_a_client_that_fails_is_logged(node, job, slurm, capsys):
     (node.bin / "bitfusion").write_text("#!/bin/sh\necho 'Error: gone already' >&2\nexit 1\n")
     end(node, slurm)
     assert "job 7" in (said := capsys.readouterr().err) and "gone already" in said
-    assert os.listdir(node.jobs) == []
+    assert kept(node) in said
 
 
 def test_the_client_sees_nothing_of_roots_environment(node, job, slurm, monkeypatch):
@@ -116,16 +143,17 @@ def test_the_client_sees_nothing_of_roots_environment(node, job, slurm, monkeypa
     assert set(seen) <= {"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "PWD", "SHLVL", "_", "OLDPWD"}
 
 
-def test_without_a_policy_the_node_is_broken_but_clean(node, job, slurm):
+def test_without_a_policy_the_node_is_broken_and_the_sweep_has_what_it_needs(node, job, slurm):
     with pytest.raises(BrokenInstallation):
         epilog(slurm, node.run_dir, "/nosuch/node.json")
     assert os.listdir(node.jobs) == []
+    assert os.listdir(job) == ["bitfusion123456789"]
 
 
 def test_whole_gpus_need_no_policy(node, slurm):
     prolog({**slurm, "SLURM_JOB_GPUS": "0"}, 1.0, node.run_dir, node.policy)
     epilog(slurm, node.run_dir, "/nosuch/node.json")
-    assert os.listdir(node.jobs) == []
+    assert os.listdir(node.jobs) == os.listdir(node.held) == []
 
 
 def test_processes_that_outlived_the_job_are_killed_before_its_allocation_is_released(node, job, slurm):

@@ -1,26 +1,38 @@
 import os
+import threading
 
 import pytest
 
+from slurm_gpushare import paths
 from slurm_gpushare.node.folder import (
     empty,
+    lock_job_folder,
     make_work,
     open_job_folder,
-    remove_job_folder,
+    put_aside,
+    remove_record,
+    remove_work,
     write_file,
 )
 
 
 @pytest.fixture
 def folder(node):
-    descriptor = open_job_folder(node.run_dir, "n1", 7, create=True)
+    descriptor = open_job_folder(paths.NODE_STATE_DIR, "n1", 7, create=True)
     make_work(descriptor, 1001, 1001)
     yield descriptor
     os.close(descriptor)
 
 
-def remove(node):
-    return remove_job_folder(node.run_dir, "n1", 7, 1001, 1001)
+@pytest.fixture
+def record(node):
+    descriptor = open_job_folder(node.run_dir, "n1", 7, create=True)
+    yield descriptor
+    os.close(descriptor)
+
+
+def lock(wait=True, name=7):
+    return lock_job_folder(paths.NODE_STATE_DIR, "n1", name, wait)
 
 
 def as_user(uid, action):
@@ -37,45 +49,69 @@ def as_user(uid, action):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_without_a_folder_there_is_nothing_to_remove(node):
-    assert remove(node) is None
+def test_everything_of_the_users_goes(node, folder):
+    (node.work / "a/b/c").mkdir(parents=True)
+    (node.work / "a/b/c/file").write_text("")
+    os.mkfifo(node.work / "a/pipe")
+    remove_work(folder)
+    assert not node.work.exists()
+    remove_work(folder)
 
 
-def test_everything_goes(node, folder):
-    write_file(folder, "launch.json", "{}", 1001)
+def test_the_record_goes_with_its_folder_and_need_not_be_there(node, record):
+    write_file(record, "launch.json", "{}", 1001)
     (node.job / "launch.json.partial").write_text("half")
-    (node.job / "work/a/b/c").mkdir(parents=True)
-    (node.job / "work/a/b/c/file").write_text("")
-    os.mkfifo(node.job / "work/a/pipe")
-    assert remove(node) is None
+    (node.job / "ended").touch()
+    remove_record(node.run_dir, "n1", 7)
     assert os.listdir(node.jobs) == []
-    assert remove(node) is None
+    remove_record(node.run_dir, "n1", 7)
+
+
+def test_a_folder_is_locked_by_one_at_a_time_and_found_gone_after(node, folder):
+    assert lock(name=8) is None
+    first = lock()
+    assert lock(wait=False) is None
+    started = threading.Event()
+    found = []
+    waiting = threading.Thread(target=lambda: (started.set(), found.append(lock())))
+    waiting.start()
+    started.wait()
+    aside = put_aside(str(node.work.parent))
+    assert put_aside(aside) == aside and os.path.isdir(aside)
+    os.close(first)
+    waiting.join(30)
+    assert found == [None]
+    second = lock(wait=False, name=os.path.basename(aside))
+    assert second is not None
+    os.close(second)
 
 
 def test_folders_that_the_user_locked_go_too(node, folder):
     def lock():
-        os.makedirs(node.job / "work/locked/inner")
-        (node.job / "work/locked/inner/file").write_text("")
-        os.chmod(node.job / "work/locked/inner", 0)
-        os.chmod(node.job / "work/locked", 0)
+        os.makedirs(node.work / "locked/inner")
+        (node.work / "locked/inner/file").write_text("")
+        os.chmod(node.work / "locked/inner", 0)
+        os.chmod(node.work / "locked", 0)
 
     as_user(1001, lock)
-    assert remove(node) is None
+    remove_work(folder)
+    assert not node.work.exists()
 
 
 def test_what_others_put_there_goes_too(node, folder):
-    as_user(1001, lambda: os.chmod(node.job / "work", 0o777))
+    as_user(1001, lambda: os.chmod(node.work, 0o777))
 
     def intrude():
-        os.makedirs(node.job / "work/theirs/inner")
-        (node.job / "work/theirs/inner/file").write_text("")
+        os.makedirs(node.work / "theirs/inner")
+        (node.work / "theirs/inner/file").write_text("")
 
     as_user(1002, intrude)
-    assert remove(node) is None
+    remove_work(folder)
+    assert not node.work.exists()
 
 
 def test_names_of_all_kinds_and_a_deep_tree_go(node, folder):
-    work = node.job / "work"
+    work = node.work
     for name in ("a\nb", "-rf", "..x", " ", "\udcff", ".1", "é"):
         (work / name).mkdir()
         (work / name / ".2").write_text("")
@@ -86,40 +122,38 @@ def test_names_of_all_kinds_and_a_deep_tree_go(node, folder):
         os.close(descriptor)
         descriptor = deeper
     os.close(descriptor)
-    assert remove(node) is None
+    remove_work(folder)
+    assert not node.work.exists()
 
 
 def test_links_are_removed_and_not_followed(node, folder):
     (node.base / "data/keep").write_text("precious")
-    (node.job / "work/link").symlink_to(node.base / "data")
-    (node.job / "work/dangling").symlink_to("/nosuch")
-    assert remove(node) is None
+    (node.work / "link").symlink_to(node.base / "data")
+    (node.work / "dangling").symlink_to("/nosuch")
+    remove_work(folder)
+    assert not node.work.exists()
     assert (node.base / "data/keep").read_text() == "precious"
 
 
-def test_a_work_folder_that_was_replaced_by_a_link_is_put_aside(node, folder):
-    os.rmdir(node.job / "work")
+def test_a_work_folder_that_was_replaced_by_a_link_is_not_followed(node, folder):
+    os.rmdir(node.work)
     (node.base / "data/keep").write_text("precious")
-    os.symlink(node.base / "data", node.job / "work")
-    assert "is left" in remove(node)
-    assert not node.job.exists()
+    os.symlink(node.base / "data", node.work)
+    with pytest.raises(OSError):
+        remove_work(folder)
     assert (node.base / "data/keep").read_text() == "precious"
 
 
-def test_what_cannot_be_removed_is_put_aside_without_its_record(node, folder, monkeypatch):
-    write_file(folder, "launch.json", "{}", 1001)
-    (node.job / "work/file").write_text("")
+def test_what_cannot_be_removed_is_told(node, folder, monkeypatch):
+    (node.work / "file").write_text("")
     monkeypatch.setattr("slurm_gpushare.node.folder.empty", lambda descriptor: False)
-    left = remove(node)
-    (name,) = os.listdir(node.jobs)
-    assert name.startswith("7.left.") and name in left
-    assert os.listdir(node.jobs / name) == ["work"]
-    assert remove(node) is None
+    with pytest.raises(OSError, match="work folder"):
+        remove_work(folder)
 
 
 def test_empty_tells_what_is_stuck(node, folder, monkeypatch, capfd):
-    (node.job / "work/stuck").write_text("")
-    (node.job / "work/loose").write_text("")
+    (node.work / "stuck").write_text("")
+    (node.work / "loose").write_text("")
     unlink = os.unlink
 
     def stubborn(name, **where):
@@ -128,7 +162,7 @@ def test_empty_tells_what_is_stuck(node, folder, monkeypatch, capfd):
         unlink(name, **where)
 
     monkeypatch.setattr(os, "unlink", stubborn)
-    descriptor = os.open(node.job / "work", os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(node.work, os.O_RDONLY | os.O_DIRECTORY)
     assert empty(descriptor) is False
     monkeypatch.undo()
     assert os.listdir(descriptor) == ["stuck"]
@@ -136,17 +170,20 @@ def test_empty_tells_what_is_stuck(node, folder, monkeypatch, capfd):
     assert "'stuck': Operation not permitted" in capfd.readouterr().err
 
 
-def test_a_record_is_replaced_whole(node, folder):
+def test_a_record_is_replaced_whole(node, record):
     (node.job / "launch.json.partial").symlink_to(node.base / "data/keep")
     for text in ("first", "second"):
-        write_file(folder, "launch.json", text, 1001)
+        write_file(record, "launch.json", text, 1001)
     assert (node.job / "launch.json").read_text() == "second"
     assert not (node.base / "data/keep").exists()
-    assert sorted(os.listdir(node.job)) == ["launch.json", "work"]
+    assert os.listdir(node.job) == ["launch.json"]
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775])
-def test_a_folder_that_others_may_write_is_not_trusted(node, folder, mode):
-    node.jobs.chmod(mode)
+def test_a_folder_that_others_may_write_is_not_trusted(node, folder, record, mode):
+    for jobs in (node.jobs, node.held):
+        jobs.chmod(mode)
     with pytest.raises(PermissionError, match="not root's alone"):
-        remove(node)
+        lock()
+    with pytest.raises(PermissionError, match="not root's alone"):
+        remove_record(node.run_dir, "n1", 7)

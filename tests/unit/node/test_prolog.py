@@ -5,7 +5,8 @@ import stat
 import pytest
 
 from slurm_gpushare.errors import BrokenInstallation, RefusedError
-from slurm_gpushare.launch import ContainerRequest, read_record
+from slurm_gpushare.launch import ContainerRequest, Place, read_record
+from slurm_gpushare.node import allocated
 from slurm_gpushare.node.job import read_job
 from slurm_gpushare.node.prolog import OPTION, container_request, make_record, prolog
 from slurm_gpushare.node_policy import read_node_policy
@@ -59,6 +60,42 @@ def test_a_grant_of_shards(record_of, slurm, grant_text):
     assert (record.refused, record.grant.backend, record.gpus) == (None, "shard", (1,))
 
 
+@pytest.fixture
+def pinned(node):
+    """The node's policy with licences for each GPU of two servers."""
+    data = json.loads((node.base / "node.json").read_text())
+    servers = {"s1": "10.0.0.1:56001", "s2": "10.0.0.2:56001"}
+    data["backends"]["bitfusion"] |= {"placement": "pinned", "servers": servers, "licence": None}
+    (node.base / "node.json").write_text(json.dumps(data))
+
+
+def test_where_the_allocations_of_a_pool_lie(pinned, record_of, slurm, grant_text):
+    environment = {
+        **slurm,
+        "SLURM_JOB_EXTRA": grant_text(slices=50, tasks=2),
+        "SLURM_JOB_LICENSES": "matlab:1,gpu1@s2:50",
+    }
+    record = record_of(environment)
+    assert record.refused is None and record.grant.tasks == 2
+    assert record.places == (Place("s2", "10.0.0.2:56001", (1,)),) * 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "status", "text"),
+    [
+        ({}, 77, "no licences"),
+        ({"SLURM_JOB_LICENSES": "bitfusion:25"}, 77, "the grant costs 1 x 25"),
+        ({"SLURM_JOB_LICENSES": "gpu0@s3:25"}, 77, "the grant costs 1 x 25"),
+        ({"SLURM_JOB_LICENSES": "gpu0@s1:25|gpu0@s2:25"}, 75, "which GPU of the pool Slurm chose is not known"),
+    ],
+)
+def test_licences_that_are_not_the_grants(pinned, record_of, slurm, grant_text, monkeypatch, environment, status, text):
+    monkeypatch.setattr(allocated, "PATIENCE", 0.0)
+    record = record_of({**slurm, "SLURM_JOB_EXTRA": grant_text(), **environment})
+    assert text in record.refused and record.options == {"status": status}
+    assert (record.grant, record.places) == (None, ())
+
+
 @pytest.mark.parametrize(
     "changes, environment, status, text",
     [
@@ -108,36 +145,41 @@ def test_the_folder_and_its_owners(node, pool_job):
     for path, mode, owner, group in (
         (node.job.parent, 0o755, 0, 0),
         (node.job, 0o755, 0, 0),
-        (node.job / "work", 0o700, 1001, 1001),
+        (node.held, 0o755, 0, 0),
+        (node.work.parent, 0o755, 0, 0),
+        (node.work, 0o700, 1001, 1001),
         (node.job / "launch.json", 0o440, 0, 1001),
     ):
         status = path.lstat()
         assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (mode, owner, group), path
-    assert sorted(os.listdir(node.job)) == ["launch.json", "work"]
+    assert os.listdir(node.job) == ["launch.json"] and os.listdir(node.work.parent) == ["work"]
     assert read_record(f"{node.job}/launch.json").grant.slices == 25
 
 
 def test_a_requeued_job_gets_a_new_record_and_an_empty_work_folder(node, pool_job, slurm, grant_text):
     prolog(pool_job, 1.0, node.run_dir, node.policy)
-    (node.job / "work/bitfusion1").write_text("stale")
+    (node.work / "bitfusion1").write_text("stale")
+    os.chown(node.work / "bitfusion1", 1001, 1001)
     again = {**slurm, "SLURM_JOB_EXTRA": grant_text(backend="shard"), "SLURM_JOB_GPUS": "0"}
     prolog(again, 2.0, node.run_dir, node.policy)
     record = read_record(f"{node.job}/launch.json")
     assert (record.started, record.grant.backend) == (2.0, "shard")
-    assert os.listdir(node.job / "work") == []
+    assert os.listdir(node.work) == []
+    # What the earlier run held was given back first.
+    assert (node.bin / "bitfusion.calls").read_text() == f"1001 release_gpus -f {node.work}/bitfusion1\n"
 
 
 def test_a_job_of_nothing_loses_what_an_earlier_run_left(node, pool_job, slurm):
     prolog(pool_job, 1.0, node.run_dir, node.policy)
     prolog(slurm, 2.0, node.run_dir, node.policy)
-    assert os.listdir(node.jobs) == []
+    assert os.listdir(node.jobs) == os.listdir(node.held) == []
 
 
 def test_stale_content_is_removed_without_following_links(node, pool_job):
     prolog(pool_job, 1.0, node.run_dir, node.policy)
     victim = node.base / "data/keep"
     victim.write_text("precious")
-    work = node.job / "work"
+    work = node.work
     (work / "link").symlink_to(node.base / "data")
     (work / "deep/er").mkdir(parents=True)
     (work / "deep/er/link").symlink_to(victim)
