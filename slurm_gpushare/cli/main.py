@@ -15,6 +15,7 @@ COMMANDS = {
     "explain": ("slurm_gpushare.cli.explain:explain", "Say what a request would become, and by which rule."),
     "lab": ("slurm_gpushare.cli.lab:lab", "A whole Slurm cluster in a folder."),
     "policy": ("slurm_gpushare.cli.policy:policy", "Check, show and compile the policy."),
+    "pool": ("slurm_gpushare.cli.pool:pool", "What of the pool is in use by whom, and what differs from Slurm."),
     "report": ("slurm_gpushare.cli.report:report", "What jobs reserved and what they used."),
     "serve": ("slurm_gpushare.cli.serve:serve", "Keep the store of usage records and answer reports."),
     "why": ("slurm_gpushare.cli.why:why", "Say why a job waits, and what would start sooner."),
