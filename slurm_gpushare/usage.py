@@ -14,6 +14,11 @@ MEASURED = "measured"
 ESTIMATED = "estimated"
 UNKNOWN = "unknown"
 
+# Where a record was measured, from the one that is believed first: by NVML of the node, or of the pool's server, which
+# are root's, or inside the pool's allocation, where a user's process measures. Of one run those of one source count:
+# they are of the same GPU seconds and are never added up.
+SOURCES = ("node", "server", "allocation")
+
 
 @dataclass(frozen=True)
 class UsageRecord:
@@ -26,7 +31,9 @@ class UsageRecord:
     cluster: str
     job_id: int
     node: str
-    gpu: str  # GPU UUID; for a pool "bitfusion:<node>:<index in the allocation>"
+    # GPU UUID; for a pool "<backend>:<node>:<index>" until that is known, and with "/N" behind it for allocation N of a
+    # job whose tasks have one each: several may be on one GPU.
+    gpu: str
     gpu_index: int | None
     gpu_name: str | None
     backend: str  # "gpu" for a whole GPU of the node
@@ -37,7 +44,7 @@ class UsageRecord:
     ended: float  # seconds since the epoch: the last moment that this record covers
     seconds_sampled: float  # seconds of started..ended that lie between two good samples
     quality: str  # measured | estimated | unknown
-    source: str  # "node": NVML of the node; "allocation": NVML inside a pool's allocation
+    source: str  # one of SOURCES
     gpu_seconds_reserved: float
     gpu_seconds_used: float | None
     gpu_seconds_idle: float | None

@@ -12,7 +12,7 @@ from slurm_gpushare.errors import GrantError
 from slurm_gpushare.grant import Grant, decode_grant, looks_like_grant
 from slurm_gpushare.slurm.sacct import JobRow
 from slurm_gpushare.slurm.tres import gres_count, gres_types, parse_tres
-from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN, UsageRecord
+from slurm_gpushare.usage import ESTIMATED, MEASURED, SOURCES, UNKNOWN, UsageRecord
 
 # A node's clock and slurmctld's may differ by this many seconds: a usage record begins within its run, give or take.
 SLACK = 10.0
@@ -114,10 +114,11 @@ def match(
 
 def run_report(row: JobRow, records: Sequence[UsageRecord]) -> RunReport:
     """Return the report of one run from what Slurm tells of it and what was measured."""
+    records = of_one_source(records)
     share = share_of(row, records)
     elapsed = row.elapsed_seconds
     parts = None if share.gpus is None else round(share.gpus * row.nodes)
-    missing = 0 if parts is None else max(0, parts - len(records))
+    missing = 0 if parts is None else max(0, parts - _parts(records, share.fraction))
     return RunReport(
         cluster=row.cluster,
         job_id=row.job_id,
@@ -142,11 +143,34 @@ def run_report(row: JobRow, records: Sequence[UsageRecord]) -> RunReport:
     )
 
 
+def of_one_source(records: Sequence[UsageRecord]) -> list[UsageRecord]:
+    """Return those records of a run that count: of the source that is believed first of those that saw enough of it.
+
+    Two sources measured the same GPU seconds, so they are never added up. One that saw less than half of what another
+    did gives way to it: a pool's server knows only the time in which a job had the GPU for itself.
+    """
+    seen: dict[str, float] = defaultdict(float)
+    for record in records:
+        # By fraction, since one record of a server may stand for several allocations on that GPU.
+        seen[record.source] += 0.0 if record.quality == UNKNOWN else record.fraction * record.seconds_sampled
+    enough = max(seen.values(), default=0.0) / 2
+    sources = [source for source, sampled in seen.items() if sampled >= enough]
+    chosen = min(sources, key=lambda name: (SOURCES.index(name) if name in SOURCES else len(SOURCES), name), default="")
+    return [record for record in records if record.source == chosen]
+
+
+def _parts(records: Sequence[UsageRecord], fraction: float | None) -> int:
+    """Return how many of the run's parts, each ``fraction`` of a GPU, have a record; one of a server may be several."""
+    if not fraction:
+        return len(records)
+    return sum(max(1, round(record.fraction / fraction)) for record in records)
+
+
 def share_of(row: JobRow, records: Sequence[UsageRecord] = ()) -> Share:
     """Return what a run was given: from its grant, else from Slurm's TRES, else from what was measured."""
     grant = _grant(row.extra)
     if grant is not None:
-        return Share(grant.backend, grant.gpus, grant.fraction, grant.request or None)
+        return Share(grant.backend, grant.gpus * grant.tasks, grant.fraction, grant.request or None)
     allocated, asked = parse_tres(row.alloc_tres), parse_tres(row.req_tres)
     if gpus := gres_count(allocated, "gpu"):
         return Share("gpu", _each(gpus, row.nodes), 1.0, _request(asked, row.nodes))
@@ -200,6 +224,7 @@ def _sums(records: Sequence[UsageRecord], missing: int, fraction: float | None, 
 
 def _without_slurm(records: Sequence[UsageRecord]) -> RunReport:
     """Return the report of usage whose run Slurm does not tell of."""
+    records = of_one_source(records)
     share = _share_of_records(records)
     first = records[0]
     return RunReport(

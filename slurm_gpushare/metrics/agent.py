@@ -1,7 +1,8 @@
 """The agent of one node: samples its GPUs, divides them among the running jobs, leaves a record at each job's end.
 
 One thread and one loop: a sample each interval, the socket on which the epilog says `end JOBID`, and the samplers of
-pool jobs. Sending is another thread's. Jobs run whether or not this process does.
+pool jobs. Sending is another thread's. Jobs run whether or not this process does. On a server of a pool (--server) the
+same loop samples the server's GPUs, and another thread asks Slurm which jobs have them.
 """
 
 import argparse
@@ -19,9 +20,20 @@ from slurm_gpushare.metrics.end_socket import EndSocket
 from slurm_gpushare.metrics.meter import Meter
 from slurm_gpushare.metrics.nvml import Nvml
 from slurm_gpushare.metrics.sender import Sender
+from slurm_gpushare.metrics.server import ServerMeter
+from slurm_gpushare.metrics.server_jobs import JobWatch, fetch_jobs, find_backend
 from slurm_gpushare.metrics.spool import Spool
 from slurm_gpushare.node_policy import read_node_policy
-from slurm_gpushare.paths import NODE_POLICY, PYTHON, RUN_DIR, SPOOL_DIR, agent_socket, node_dir, spool_dir
+from slurm_gpushare.paths import (
+    NODE_POLICY,
+    NODE_STATE_DIR,
+    PYTHON,
+    RUN_DIR,
+    SPOOL_DIR,
+    agent_socket,
+    node_dir,
+    spool_dir,
+)
 
 
 def log(line: str) -> None:
@@ -30,7 +42,11 @@ def log(line: str) -> None:
 
 
 def serve(
-    meter: Meter, ends: EndSocket, selector: selectors.BaseSelector, interval: float, stopped: Callable[[], bool]
+    meter: Meter | ServerMeter,
+    ends: EndSocket | None,
+    selector: selectors.BaseSelector,
+    interval: float,
+    stopped: Callable[[], bool],
 ) -> None:
     """Run the loop until ``stopped()``."""
     due = time.monotonic()
@@ -39,7 +55,8 @@ def serve(
         now = time.monotonic()
         if now >= due:
             meter.tick()
-            ends.sweep()
+            if ends is not None:
+                ends.sweep()
             # A late tick is not made up for: two samples at once would say nothing.
             due = max(due + interval, now)
         streams = meter.streams()
@@ -64,8 +81,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the agent's arguments."""
     parser = argparse.ArgumentParser(prog="gpushare agent", description="Measure what jobs use of this node's GPUs.")
     parser.add_argument("--node", default=default_node(), help="Slurm's name of this node (default: %(default)s)")
+    parser.add_argument(
+        "--server", help="measure the GPUs of this server of a pool instead; its name in the policy's servers"
+    )
     parser.add_argument("--policy", default=NODE_POLICY, help="compiled policy (default: %(default)s)")
     parser.add_argument("--run-dir", default=RUN_DIR, help="where prolog leaves launch records (default: %(default)s)")
+    parser.add_argument("--state-dir", default=NODE_STATE_DIR, help="where jobs have folders (default: %(default)s)")
     parser.add_argument("--spool-dir", default=SPOOL_DIR, help="where records wait to be sent (default: %(default)s)")
     parser.add_argument("--python", default=PYTHON, help="samples in a pool's allocation (default: %(default)s)")
     return parser
@@ -74,14 +95,17 @@ def build_parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Run the agent until SIGTERM or SIGINT."""
     policy = read_node_policy(options.policy)
-    folder = node_dir(options.node, options.run_dir)
+    # A server may be a node too, of the same name and with an agent of its own.
+    name = options.node if options.server is None else f"server-{options.server}"
+    backend = None if options.server is None else find_backend(options.server, policy)
+    folder = node_dir(name, options.run_dir)
     os.makedirs(folder, mode=0o755, exist_ok=True)
     lock = os.open(os.path.join(folder, "agent.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise BrokenInstallation(f"{folder}: another agent runs for this node: stop it first") from None
-    spool = Spool(spool_dir(options.node, options.spool_dir))
+        raise BrokenInstallation(f"{folder}: another agent runs for it: stop it first") from None
+    spool = Spool(spool_dir(name, options.spool_dir))
     sender = None if policy.service is None else Sender(spool, policy.service, log)
     selector = selectors.DefaultSelector()
     stop: list[int] = []
@@ -91,25 +115,28 @@ def run(options: argparse.Namespace) -> int:
     wake.setblocking(False)
     signal.set_wakeup_fd(wake.fileno())  # so that a signal between the check and select ends select
     selector.register(woken, selectors.EVENT_READ, lambda: woken.recv(64))
-    meter = Meter(
-        options.node,
-        policy,
-        spool,
-        options.run_dir,
-        Nvml(say=log),
-        say=log,
-        python=options.python,
-        spooled=(lambda: None) if sender is None else sender.wake,
-    )
-    ends = EndSocket(agent_socket(options.node, options.run_dir), selector, meter.end)
+    spooled = (lambda: None) if sender is None else sender.wake
+    nvml = Nvml(say=log)
+    watch = ends = None
+    if backend is None:
+        paths = {"run_dir": options.run_dir, "state_dir": options.state_dir, "python": options.python}
+        meter = Meter(options.node, policy, spool, nvml=nvml, say=log, spooled=spooled, **paths)
+        ends = EndSocket(agent_socket(options.node, options.run_dir), selector, meter.end)
+    else:
+        watch = JobWatch(lambda: fetch_jobs(options.server, policy.slices_per_gpu), log)
+        longest = 2 * policy.agent_interval + 10
+        meter = ServerMeter(backend, spool, nvml, lambda: watch.latest, time.time, longest, log, spooled)
+        watch.start()
     if sender is not None:
         sender.start()
-    where = policy.service or "the spool alone"
-    log(f"node {options.node}: a sample every {policy.agent_interval:g} s, records to {where}")
+    what = f"node {options.node}" if backend is None else f"server {options.server} of {backend}"
+    log(f"{what}: a sample every {policy.agent_interval:g} s, records to {policy.service or 'the spool alone'}")
     try:
         serve(meter, ends, selector, policy.agent_interval, lambda: bool(stop))
     finally:
         meter.close()
+        if watch is not None:
+            watch.stop()
         if sender is not None:
             sender.stop()
     return 0

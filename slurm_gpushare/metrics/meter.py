@@ -13,7 +13,7 @@ from slurm_gpushare.metrics.accumulate import Accumulator
 from slurm_gpushare.metrics.attribution import Holder, Process, attribute
 from slurm_gpushare.metrics.jobs import JobFolders, ProcessTracer
 from slurm_gpushare.metrics.nvml import GpuReading, Nvml, slurm_number
-from slurm_gpushare.metrics.pool import PoolJob
+from slurm_gpushare.metrics.pool import PoolAllocation, PoolJob
 from slurm_gpushare.metrics.spool import Spool
 from slurm_gpushare.metrics.track import Step, Track
 from slurm_gpushare.node_policy import NodePolicy
@@ -58,6 +58,7 @@ class Meter:
         say: Callable[[str], None] = lambda line: None,
         python: str = PYTHON,
         spooled: Callable[[], None] = lambda: None,
+        state_dir: str | None = None,
     ):
         self._node = node
         self._policy = policy
@@ -66,6 +67,7 @@ class Meter:
         self._say = say
         self._python = python
         self._spooled = spooled
+        self._state_dir = state_dir
         self._nvml = nvml or Nvml(say=say)
         self._folders = JobFolders(os.path.join(node_dir(node, run_dir), "jobs"), say)
         self._tracer = ProcessTracer(node)
@@ -123,9 +125,10 @@ class Meter:
             raise OSError("the spool cannot be written")
         self._write_ledger()
 
-    def streams(self) -> dict[int, PoolJob]:
+    def streams(self) -> dict[int, PoolAllocation]:
         """Return the outputs of samplers to wait for, by file descriptor."""
-        return {job.pool.stream: job.pool for job in self._jobs.values() if job.pool and job.pool.stream is not None}
+        pools = [job.pool for job in self._jobs.values() if job.pool is not None]
+        return {stream: allocation for pool in pools for stream, allocation in pool.streams().items()}
 
     def close(self) -> None:
         """End the samplers and give the driver back. Jobs that still run get their record from the next agent."""
@@ -150,7 +153,7 @@ class Meter:
             if grant is not None and self._is_remote(grant.backend):
                 job.pool = PoolJob(
                     record,
-                    work_dir(self._node, job_id, self._run_dir),
+                    work_dir(self._node, job_id, self._state_dir),
                     self._policy.backends.get(grant.backend),
                     self._python,
                     self._policy.agent_interval,

@@ -4,6 +4,7 @@ The work folder and every line of the sampler are the user's; nothing of theirs 
 """
 
 import itertools
+import math
 import os
 import pwd
 import signal
@@ -24,8 +25,10 @@ from slurm_gpushare.usage import UsageRecord
 ALLOCATION_PREFIX = "bitfusion"  # the client names its allocation file so (bitfusion215848399)
 
 _MOST_NAMES = 1000  # of the user's work folder that are looked at
-_TRIES = 6  # starts of the sampler in one allocation
-_RETRY_FIRST = 1.0  # seconds, doubles
+# From one start of the sampler to the next: twice as long each time. It is tried for as long as the job has the
+# allocation, which a pool takes back when nobody is connected to it (auto_release_timeout, 10 min by default).
+_RETRY_FIRST = 2.0  # seconds
+_RETRY_LONGEST = 60.0  # seconds
 _END_SECONDS = 0.3  # from SIGTERM to SIGKILL: the epilog waits for us
 
 
@@ -44,7 +47,7 @@ def find_allocation(work: str, uid: int) -> str | None:
 
 
 class PoolJob:
-    """One pool job on this node: its sampler and its sums, one per GPU of the grant."""
+    """One pool job on this node: its allocations, of which each task has one where the grant says so."""
 
     def __init__(
         self,
@@ -56,19 +59,61 @@ class PoolJob:
         longest: float,
         say: Callable[[str], None],
     ):
+        sampler = [python, "-I", "-m", "slurm_gpushare.metrics.sampler", "--interval", f"{interval:g}"]
+        numbers = range(job.grant.tasks)
+        self.allocations = [PoolAllocation(job, number, work, settings, sampler, longest, say) for number in numbers]
+
+    def streams(self) -> dict[int, "PoolAllocation"]:
+        """Return the outputs of samplers to wait for, by file descriptor."""
+        return {each.stream: each for each in self.allocations if each.stream is not None}
+
+    def watch(self, now: float) -> None:
+        """Start a sampler in each allocation that has none, and end those whose allocation is gone."""
+        for each in self.allocations:
+            each.watch(now)
+
+    def stop(self) -> None:
+        """End the samplers with all that they started."""
+        for each in self.allocations:
+            each.terminate()
+        for each in self.allocations:
+            each.stop()
+
+    def records(self, ended: float) -> list[UsageRecord]:
+        """Return one record for each GPU of each allocation, with quality unknown where there was no sample."""
+        return [record for each in self.allocations for record in each.records(ended)]
+
+
+class PoolAllocation:
+    """One allocation of a pool job: its sampler and its sums, one per GPU."""
+
+    def __init__(
+        self,
+        job: LaunchRecord,
+        number: int,
+        work: str,
+        settings: BackendPolicy | None,
+        sampler: list[str],
+        longest: float,
+        say: Callable[[str], None],
+    ):
         self._job = job
-        self._work = work
+        grant = job.grant
+        # As the launcher has it: each task's allocation has a folder of its own.
+        self._work = os.path.join(work, str(number)) if grant.tasks > 1 else work
+        # The same GPU may be in several allocations of a job; each has a record of its own.
+        self._suffix = f"/{number}" if grant.tasks > 1 else ""
         self._argv = None
         self._say = say
-        grant = job.grant
         backend = backends.find(grant.backend)
-        if settings is not None:
-            sampler = [python, "-I", "-m", "slurm_gpushare.metrics.sampler", "--interval", f"{interval:g}"]
+        place = job.places[number] if number < len(job.places) else None
+        if settings is not None and backend.SAMPLED:
             self._argv = backend.task_argv(grant, settings, "sampler", sampler, None)
-            self._environment = backend.task_environment(work)
+            self._environment = backend.task_environment(self._work, settings, place)
+        first = number * grant.gpus
         self._sums = [
             Accumulator(job, f"{grant.backend}:{job.node}:{index}", index, grant.backend, grant.fraction, "allocation")
-            for index in range(grant.gpus)
+            for index in range(first, first + grant.gpus)
         ]
         self._tracks = [Track(longest) for _ in self._sums]
         self._process: subprocess.Popen | None = None
@@ -92,9 +137,9 @@ class PoolJob:
             self.stop()
             self._allocation, self._tries, self._retry_at = allocation, 0, 0.0
         wanted = allocation is not None and self._argv is not None
-        if wanted and self._process is None and self._tries < _TRIES and now >= self._retry_at:
-            self._tries += 1
-            self._retry_at = now + _RETRY_FIRST * 2**self._tries
+        if wanted and self._process is None and now >= self._retry_at:
+            self._retry_at = now + min(_RETRY_LONGEST, _RETRY_FIRST * 2**self._tries)
+            self._tries = min(self._tries + 1, 16)
             self._start()
 
     def readable(self, now: float) -> None:
@@ -112,8 +157,16 @@ class PoolJob:
             self._take(line, now)
         if max(len(self._rest), self._read_since_watch) > LONGEST_LINE:
             self._say(f"job {self._job.job_id}: the sampler printed over {LONGEST_LINE} bytes at once and is ended")
-            self._tries = _TRIES
+            self._retry_at = math.inf
             self.stop()
+
+    def terminate(self) -> None:
+        """Tell the sampler to end."""
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
 
     def stop(self) -> None:
         """End the sampler with all that it started."""
@@ -195,7 +248,7 @@ class PoolJob:
 
     def _add(self, reading: GpuReading) -> None:
         sums = self._sums[reading.index]
-        sums.gpu = reading.uuid or sums.gpu
+        sums.gpu = reading.uuid + self._suffix if reading.uuid else sums.gpu
         sums.gpu_name = reading.name or sums.gpu_name
         step = self._tracks[reading.index].step(reading)
         if step is None:

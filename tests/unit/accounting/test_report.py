@@ -140,3 +140,47 @@ def test_every_record_counts_once_whatever_the_order(spans: list, uses: list, ra
     random.shuffle(rows)
     random.shuffle(records)
     assert build(rows, records, T - 10000, T + 10000) == told
+
+
+def test_what_two_sources_measured_is_never_added_up() -> None:
+    inside = used(1, 10, 110, 0.5, backend="bitfusion", source="allocation", gpu="GPU-1")
+    on_server = used(1, 10, 110, 0.4, backend="bitfusion", source="server", node="server1", gpu="GPU-1")
+    row = run(1, 10, 110, extra=grant(backend="bitfusion"))
+    only = run_report(row, [inside])
+    both = run_report(row, [inside, on_server])
+    assert amounts(only) == pytest.approx((25, 50, 0, 25)) and amounts(both) == pytest.approx((25, 40, 0, 15))
+    assert run_report(row, [on_server, inside]) == both
+    # A source that saw nothing takes the place of none that did.
+    blind = used(1, 10, 110, None, backend="bitfusion", source="server", node="server1", gpu="GPU-1")
+    assert run_report(row, [blind, inside]) == only
+    assert [one.gpu_seconds_used for one in build([], [inside, on_server], T, T + 2000)] == [pytest.approx(40)]
+
+
+def test_a_server_that_saw_the_job_alone_for_a_moment_gives_way_to_the_allocation() -> None:
+    inside = used(1, 10, 110, 0.5, backend="bitfusion", source="allocation")
+    row = run(1, 10, 110, extra=grant(backend="bitfusion"))
+    for seconds, chosen in ((49, 50), (50, 30)):
+        on_server = used(
+            1, 10, 110, 0.3, backend="bitfusion", source="server", node="server1", seconds_sampled=float(seconds)
+        )
+        assert run_report(row, [on_server, inside]).gpu_seconds_used == pytest.approx(chosen)
+        assert run_report(row, [on_server]).gpu_seconds_used == pytest.approx(30)
+
+
+def test_one_record_of_a_server_stands_for_all_allocations_on_that_gpu() -> None:
+    tasks = [used(1, 10, 110, 0.25, backend="bitfusion", source="allocation", gpu=f"GPU-1/{n}") for n in range(3)]
+    on_server = used(1, 10, 110, 0.7, backend="bitfusion", source="server", node="server1", fraction=0.75)
+    row = run(1, 10, 110, extra=grant(backend="bitfusion").replace('"extra":""', '"extra":"","tasks":3'))
+    both = run_report(row, [*tasks, on_server])
+    assert amounts(both) == pytest.approx((75, 70, 5, 0)) and both.quality == "measured"
+    lacking = run_report(row, [used(1, 10, 110, 0.4, source="server", node="server1", fraction=0.5)])
+    assert lacking.gpu_seconds_reserved == pytest.approx(75) and lacking.gpu_seconds_used is None
+
+
+def test_each_task_with_an_allocation_of_its_own_is_a_part() -> None:
+    tasks = [used(1, 10, 110, 0.25, backend="bitfusion", source="allocation", gpu=f"GPU-1/{n}") for n in range(3)]
+    row = run(1, 10, 110, extra=grant(backend="bitfusion").replace('"extra":""', '"extra":"","tasks":3'))
+    one = run_report(row, tasks)
+    assert one.gpus == 3 and amounts(one) == pytest.approx((75, 75, 0, 0)) and one.quality == "measured"
+    lacking = run_report(row, tasks[:2])
+    assert lacking.gpu_seconds_reserved == pytest.approx(75) and lacking.gpu_seconds_used is None

@@ -57,6 +57,16 @@ def test_a_later_record_of_the_same_run_replaces_the_earlier(store: Store) -> No
     assert (store.jobs(EVER), store.running()) == ([ended], [])
 
 
+def test_what_a_server_and_an_allocation_measured_of_one_gpu_are_two_records(store: Store) -> None:
+    inside = used(1, 0.25, 10, 0.1, node="c1", source="allocation", backend="bitfusion")
+    server = used(1, 0, 10, 0.2, node="server1", source="server", backend="bitfusion")
+    # A host may be node and server under one name: Slurm's start of the run is a whole second, prolog's is not.
+    for twin in (server, replace(server, node="c1")):
+        assert twin.gpu == inside.gpu and twin.key != inside.key
+        store.add_usage([inside, twin])
+    assert by_key(store.usage(EVER)) == by_key([inside, server, replace(server, node="c1")])
+
+
 def test_a_selection_is_by_time_user_and_job(store: Store) -> None:
     store.add_jobs(RUNS)
     store.add_usage(RECORDS)

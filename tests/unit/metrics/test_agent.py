@@ -80,7 +80,7 @@ class Node:
     def start_agent(self, **policy):
         (self.folder / "node.json").write_text(json.dumps(POLICY | policy))
         argv = ["--node", "n1", "--policy", self.folder / "node.json", "--run-dir", self.run]
-        argv += ["--spool-dir", self.folder / "spool", "--python", sys.executable]
+        argv += ["--state-dir", self.run, "--spool-dir", self.folder / "spool", "--python", sys.executable]
         with open(self.log, "ab") as log:
             self.agent = subprocess.Popen(
                 [sys.executable, "-I", "-m", "slurm_gpushare.metrics.agent", *argv], env=self.environment, stderr=log
@@ -305,6 +305,15 @@ def test_a_second_agent_for_the_same_node_is_refused(node):
 def test_a_missing_policy_is_one_line(capsys):
     assert module.main(["--policy", "/nonexistent/node.json"]) == 78
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_server_whose_gpus_slurm_does_not_place_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "node.json").write_text(json.dumps(POLICY | {"backends": {"bitfusion": {"placement": "flat"}}}))
+    argv = ["--server", "server1", "--policy", str(tmp_path / "node.json"), "--run-dir", str(tmp_path / "run")]
+    assert module.main(argv) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "server 'server1'" in said and "pinned or first_fit" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_node_name_is_slurmds(monkeypatch):

@@ -39,7 +39,8 @@ class Pool:
         command.chmod(stat.S_IRWXU | stat.S_IROTH | stat.S_IXOTH)
         record = launch(5, fraction, (), "bitfusion", uid=user.pw_uid, gid=user.pw_gid, count=count)
         settings = BackendPolicy(command=str(command))
-        self.job = PoolJob(record, str(work), settings, sys.executable, 0.05, 10.0, self.lines.append)
+        whole = PoolJob(record, str(work), settings, sys.executable, 0.05, 10.0, self.lines.append)
+        (self.job,) = whole.allocations
 
     def read(self, times=1, start=100.0):
         """Let the sampler's output in as it comes; the clock goes on by one second a time. Return when it has come."""
@@ -75,6 +76,15 @@ def test_allocation_is_a_plain_file_of_the_user_with_the_clients_prefix(work):
     allocate(work, "bitfusion4")
     assert find_allocation(str(work), 0) == str(work / "bitfusion4")
     assert find_allocation(str(work / "none"), 0) is None
+
+
+def test_where_a_sampler_would_see_what_others_use_none_is_started(work):
+    allocate(work)
+    record = launch(5, 0.25, (), "lupine", uid=0, gid=0, count=2)
+    job = PoolJob(record, str(work), BackendPolicy(), sys.executable, 0.05, 10.0, print)
+    job.watch(1.0)
+    assert job.streams() == {}
+    assert [each.quality for each in job.records(1010.0)] == [UNKNOWN, UNKNOWN]
 
 
 def test_without_an_allocation_nothing_is_started_and_use_is_unknown(work):
@@ -200,7 +210,7 @@ def test_a_user_that_this_node_does_not_know_has_his_own_group_alone(open_work):
     assert out.read_text().split() == ["54321", "54322", "/"]
 
 
-def test_it_is_tried_again_with_a_back_off_and_not_for_ever(work):
+def test_it_is_tried_again_with_a_back_off_for_as_long_as_there_is_an_allocation(work):
     starts = work.parent / "starts"
     pool = Pool(work, f"echo x >> {starts}; echo '[WARN] no such server' >&2; exit 3")
     allocate(work)
@@ -210,18 +220,65 @@ def test_it_is_tried_again_with_a_back_off_and_not_for_ever(work):
     pool.job.watch(now + 0.5)
     assert pool.job.stream is None  # too early
     assert "ended with 3" in pool.lines[-1] and "no such server" in pool.lines[-1]
-    for _ in range(20):
-        now += 1000
-        pool.job.watch(now)
+    begun = []
+    for now in range(1, 300):
+        pool.job.watch(float(now))
         if pool.job.stream is not None:
+            begun.append(now)
             pool.until_ended()
-    assert starts.read_text() == "x\n" * 6
+    assert begun == [2, 6, 14, 30, 62, 122, 182, 242]
+    assert starts.read_text() == "x\n" * (1 + len(begun))
     # Another allocation begins anew.
     (work / "bitfusion215848399").unlink()
     allocate(work, "bitfusion1")
-    pool.job.watch(now)
+    pool.job.watch(300.0)
+    assert pool.job.stream is not None
     pool.until_ended()
-    assert starts.read_text() == "x\n" * 7
+
+
+def tasks(work, script, count=2):
+    """A job of which each of ``count`` tasks has an allocation of its own."""
+    command = work.parent / "client"
+    command.write_text("#!/bin/sh\n" + script)
+    command.chmod(stat.S_IRWXU)
+    record = launch(5, 0.5, (), "bitfusion")
+    record = record._replace(grant=record.grant._replace(tasks=count))
+    for number in range(count):
+        (work / str(number)).mkdir()
+    return PoolJob(record, str(work), BackendPolicy(command=str(command)), sys.executable, 0.05, 10.0, print)
+
+
+def test_each_allocation_of_a_job_is_sampled_by_itself_and_has_its_own_records(work):
+    lines = "".join(f"cat <<'END'\n{sample(0.5, 0.5)}END\n" for _ in range(2))
+    job = tasks(work, f'echo "$TMPDIR" >>{work}/folders\n{lines}sleep 600')
+    allocate(work / "1", "bitfusion1")
+    job.watch(0.0)
+    assert len(job.streams()) == 1
+    allocate(work / "0", "bitfusion2")
+    job.watch(1.0)
+    assert len(job.streams()) == 2
+    for each in job.streams().values():
+        received = b""
+        while received.count(b"\n") < 2:
+            select.select([each.stream], [], [], 20)
+            received += os.read(each.stream, 4096)
+        first, second, _ = received.split(b"\n")
+        each._take(first, 100.0)
+        each._take(second, 101.0)
+    job.stop()
+    assert job.streams() == {}
+    assert sorted((work / "folders").read_text().split()) == [f"{work}/0", f"{work}/1"]
+    records = job.records(1010.0)
+    # On one GPU, and yet no record takes the place of the other.
+    assert [(record.gpu, record.gpu_index) for record in records] == [("GPU-0a1b-2c/0", 0), ("GPU-0a1b-2c/1", 1)]
+    assert [record.gpu_seconds_used for record in records] == [0.5, 0.5]
+    assert len({record.key for record in records}) == 2
+
+
+def test_of_allocations_that_nobody_sampled_there_are_records_too(work):
+    records = tasks(work, "exit 9", 3).records(1010.0)
+    assert [record.gpu for record in records] == [f"bitfusion:n1:{index}" for index in range(3)]
+    assert [record.quality for record in records] == [UNKNOWN] * 3
 
 
 def test_the_sampler_ends_with_its_allocation_and_nothing_of_it_stays(work):
@@ -252,7 +309,7 @@ def test_a_pool_that_this_nodes_policy_does_not_know_is_unknown(work):
     job = PoolJob(record, str(work), None, sys.executable, 1.0, 10.0, lambda line: None)
     allocate(work)
     job.watch(0.0)
-    assert job.stream is None and job.records(1010.0)[0].quality == UNKNOWN
+    assert job.streams() == {} and job.records(1010.0)[0].quality == UNKNOWN
 
 
 def test_a_client_that_cannot_be_started_is_one_line(work):
