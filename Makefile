@@ -50,7 +50,7 @@ test: setup ## all tests
 	@$(VENV)/bin/gpushare lab build
 	@$(VENV)/bin/gpushare lab build --slurm 26.05
 	@$(VENV)/bin/ruff check --quiet .
-	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadgroup $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: setup ## what it costs, against peers and floors; NAME=… runs one
@@ -67,8 +67,9 @@ install: ## install on a Slurm host (as root): plugin, Lua, prolog, epilog, poli
 	$(DESTDIR)$(PREFIX)/bin/python3 -c 'import setuptools' 2>/dev/null || $(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet setuptools
 	$(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-build-isolation .
 	$(MAKE) -C spank install BUILD=$(abspath $(BUILD))/spank DESTDIR=$(DESTDIR)
-	install -m 0755 etc/libexec/gpushare-launch $(DESTDIR)$(PREFIX)/libexec/gpushare-launch
+	install -m 0755 etc/libexec/gpushare-launch etc/libexec/gpushare-hook etc/libexec/gpushare-sweep $(DESTDIR)$(PREFIX)/libexec/
 	install -m 0755 etc/libexec/shield/squashfuse_ll $(DESTDIR)$(PREFIX)/libexec/shield/squashfuse_ll
+	install -m 0644 etc/libexec/client.env $(DESTDIR)$(PREFIX)/libexec/client.env
 	cp -R etc job_scripts $(DESTDIR)$(PREFIX)/share/gpushare/
 	install -m 0644 etc/slurm/gpushare.lua etc/slurm/job_submit.lua etc/slurm/cli_filter.lua $(DESTDIR)$(SLURM_CONFIG_DIR)/
 	install -m 0644 etc/slurm/gpushare/*.lua $(DESTDIR)$(SLURM_CONFIG_DIR)/gpushare/

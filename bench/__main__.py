@@ -12,7 +12,13 @@ from bench.result import to_dict, to_line
 from slurm_gpushare.errors import GpushareError
 
 # name as on the command line -> its module
-BENCHMARKS = {"decision": "decision", "submit-rpc": "submit_rpc", "launch": "launch", "agent": "agent"}
+BENCHMARKS = {
+    "decision": "decision",
+    "submit-rpc": "submit_rpc",
+    "launch": "launch",
+    "agent": "agent",
+    "pool-use": "pool_use",
+}
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 

@@ -25,13 +25,16 @@ class Setting:
 
 
 @contextmanager
-def running(setting: Setting, with_samples: bool = False) -> Iterator[str]:
-    """Bring the lab up if it is not, yield its name, and stop it if it was brought up here. Raises LabError."""
+def running(setting: Setting, with_samples: bool = False, wanted: LabParams | None = None) -> Iterator[str]:
+    """Bring the lab up if it is not, yield its name, and stop it if it was brought up here.
+
+    ``wanted`` is another lab than the setting's. Raises LabError, also where that one is up with other parameters.
+    """
     progress = Progress(lambda line: print(line, file=sys.stderr, flush=True))  # standard output is for results
-    params = LabParams(name=setting.lab)
+    params = wanted or LabParams(name=setting.lab)
     started = cluster.status(params.name)["state"] != "up"
     try:
-        if started:
+        if started or wanted:
             cluster.up(params, progress)
         if with_samples:
             samples.put_samples(params.name, progress)

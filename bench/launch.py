@@ -7,7 +7,7 @@ from bench.lab import Setting, run_program, running
 from bench.result import ADDED, Bound, Result
 from slurm_gpushare.lab import samples
 
-RUNS = 100
+RUNS = 60
 LIMIT = 25.0  # milliseconds added at the median
 
 
@@ -20,7 +20,7 @@ def run(setting: Setting) -> Iterator[Result]:
         helper = case.startswith(("prolog", "epilog"))
         yield Result(
             f"launch: {case}",
-            "a shell that does nothing" if helper else "the same typed by hand, without the plugin",
+            "a shell that does nothing" if helper else "apptainer and client typed by hand, no plugin",
             median(taken["ours"]),
             median(taken["other"]),
             "ms",

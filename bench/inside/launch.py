@@ -10,13 +10,18 @@ import subprocess
 import sys
 import time
 
+from slurm_gpushare.paths import LAUNCHER, launch_record, work_dir
+
 PLUGSTACK = "/etc/slurm/plugstack.conf"
+NODE_POLICY = "/etc/gpushare/node.json"
+CLIENT_ENV = "/opt/gpushare/libexec/client.env"
 UID = 1001
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/home/alice", "USER": "alice", "LANG": "C.UTF-8"}
 CLIENT = "/usr/bin/bitfusion"
 CLOCK = ["/bin/date", "+%s%N"]  # the user's first instruction
 NODE = "c1"  # has no GPU: works with the pool
-RUN = f"/run/gpushare/{NODE}/jobs"
+SHARE = ["-n", "1", "-p", "0.25"]
+RUN = ["run", *SHARE, "--"]
 WARM = 3
 DEADLINE = 60.0
 POOL = ["--partition=bitfusion", f"--nodelist={NODE}"]
@@ -46,22 +51,31 @@ def until_end(argv: list[str], environment: dict[str, str]) -> float:
     return (time.perf_counter_ns() - began) / 1e6
 
 
-def job(*options: str) -> int:
-    """Submit a job that only waits, and return its number once it runs."""
-    text = call(["sbatch", "--parsable", "--output=/dev/null", *options, "--wrap=exec sleep 3600"])
-    number = int(text.split(";")[0])
+def allocated(*options: str) -> int:
+    """Return the number of a job of the pool's partition that has no batch script, once it runs."""
+    call(["salloc", "--quiet", "--no-shell", "--immediate=60", "--job-name=bench", *POOL, *options])
+    number = call(["squeue", "-h", "--me", "--name=bench", "--sort=-i", "-o", "%A"]).split()[0]
     end = time.monotonic() + DEADLINE
-    while call(["squeue", "-h", "-j", str(number), "-o", "%T"]).strip() != "RUNNING":
+    # The prolog runs at the job's start, the launch record is its work.
+    while call(["squeue", "-h", "-j", number, "-o", "%T"]).strip() != "RUNNING" or (
+        options and not os.path.exists(launch_record(NODE, int(number)))
+    ):
         if time.monotonic() > end:
             sys.exit(f"job {number} did not start within {DEADLINE:g} s")
         time.sleep(0.1)
-    return number
+    return int(number)
 
 
 def plugin(present: bool) -> None:
     """Have the steps from now on with or without the plugin."""
     with open(PLUGSTACK, "w", encoding="utf-8") as stream:
         stream.write(PLUGSTACK_TEXT if present else "")
+
+
+def set_order(order: str) -> None:
+    """Have the pool's client inside or outside of containers from now on."""
+    with open(NODE_POLICY, "w", encoding="utf-8") as stream:
+        stream.write(NODE_POLICY_TEXT.replace('"client": "inside"', f'"client": "{order}"'))
 
 
 def in_turn(runs: int, sides: dict) -> dict[str, list[float]]:
@@ -83,10 +97,10 @@ def step(number: int, words: list[str], gpushare: bool) -> float:
     return until_first_instruction(["srun", f"--jobid={number}", "--overlap", "-n1", *words, *CLOCK], ENVIRONMENT)
 
 
-def container(image: str, binds: list[str], words: list[str]) -> list[str]:
+def container(image: str, binds: list[str], words: list[str], options: tuple[str, ...] = ()) -> list[str]:
     """Return what a user would type for a program in a container."""
     mounts = [word for bind in binds for word in ("--mount", bind)]
-    return ["apptainer", "--quiet", "exec", "--pid", "--pwd", "/home/alice", *mounts, image, *words]
+    return ["/usr/bin/apptainer", "--quiet", "exec", "--pid", *options, "--pwd", "/home/alice", *mounts, image, *words]
 
 
 def bind(path: str, mode: str = ",ro") -> str:
@@ -102,53 +116,67 @@ def client_binds() -> list[str]:
 
 def containers(runs: int, image: str) -> dict[str, list[float]]:
     """A step in a container, of a job without GPUs."""
-    ours = job(*POOL, f"--container-image={image}", "--container-scope=tasks")
+    ours = allocated(f"--container-image={image}")
     plugin(False)
-    hand = job(*POOL)
+    hand = allocated()
     words = container(image, [], [])
     taken = in_turn(runs, {"ours": lambda: step(ours, [], True), "other": lambda: step(hand, words, False)})
     call(["scancel", str(ours), str(hand)])
     return taken
 
 
-def pool_steps(runs: int, image: str) -> dict[str, list[float]]:
-    """A step in a container that uses the allocation which its job holds in the pool."""
+def forget(work: str) -> None:
+    """Give back what the job holds in the pool, so that its next task is the first again."""
+    for name in os.listdir(work):
+        if name.startswith("bitfusion"):
+            call([CLIENT, "release_gpus", "-f", f"{work}/{name}"], {**ENVIRONMENT, "TMPDIR": work})
+        elif name == "lock":
+            os.unlink(f"{work}/{name}")
+
+
+def first(milliseconds: float, work: str) -> float:
+    """Return ``milliseconds``, which a job's first task took, when all is as it was before it."""
+    forget(work)
+    return milliseconds
+
+
+def pool_steps(runs: int, image: str) -> dict[str, dict[str, list[float]]]:
+    """A step in a container in the pool: its job's first, which gets the share, and a later one, which finds it."""
     plugin(True)
-    ours = job(*POOL, "--gres=gpu:0.25", f"--container-image={image}", "--container-scope=tasks")
+    ours = allocated("--gres=gpu:0.25", f"--container-image={image}")
     plugin(False)
-    hand = job(*POOL)
-    work = "/home/alice/.bench"
-    os.makedirs(work, exist_ok=True)
-    os.chown(work, UID, UID)
-    client = {**ENVIRONMENT, "TMPDIR": work}
-    call(["bitfusion", "request_gpus", "-n", "1", "-p", "0.25"], client)
-    typed = ["env", f"APPTAINERENV_TMPDIR={work}"]
-    typed += container(image, [*client_binds(), bind(work, "")], [CLIENT, "client", "--", "env", "-u", "TMPDIR"])
-    taken = in_turn(runs, {"ours": lambda: step(ours, [], True), "other": lambda: step(hand, typed, False)})
-    call(["bitfusion", "release_gpus"], client)
+    hand = allocated()
+    run = container(image, client_binds(), [CLIENT, *RUN])
+    sides = {
+        "ours": lambda: first(step(ours, [], True), work_dir(NODE, ours)),
+        "other": lambda: step(hand, run, False),
+    }
+    taken = {"srun, first step": in_turn(runs, sides)}
+    call([CLIENT, "request_gpus", *SHARE])
+    client = container(image, client_binds(), [CLIENT, "client", "--"])
+    sides = {"ours": lambda: step(ours, [], True), "other": lambda: step(hand, client, False)}
+    taken["srun, later step"] = in_turn(runs, sides)
+    call([CLIENT, "release_gpus"])
     call(["scancel", str(ours), str(hand)])
     return taken
 
 
-def batch(runs: int, image: str) -> dict[str, list[float]]:
-    """What stands before a batch script that runs in a container and in the pool, without Slurm around it."""
+def batch(runs: int, image: str, order: str) -> dict[str, list[float]]:
+    """What stands before a batch script in a container in the pool, without Slurm around it, in one of both orders."""
     plugin(True)
-    number = job(*POOL, "--gres=gpu:0.25", f"--container-image={image}", "--container-scope=tasks")
-    work = f"{RUN}/{number}/work"
-    launcher = ["/opt/gpushare/libexec/gpushare-launch", f"--record={RUN}/{number}/launch.json", "--step=batch"]
-    launcher += ["--container-scope=job", "--"]
-    share = [CLIENT, "run", "-n", "1", "-p", "0.25", "--", "env", "-u", "TMPDIR"]
-    binds = [*client_binds(), bind(work, ""), bind(CLOCK[0])]
-    typed = container(image, binds, share)
-    program = {**ENVIRONMENT, "APPTAINERENV_TMPDIR": work}
-    typed[0] = "/usr/bin/apptainer"
-    taken = in_turn(
-        runs,
-        {
-            "ours": lambda: until_first_instruction([*launcher, *CLOCK], ENVIRONMENT),
-            "other": lambda: until_first_instruction([*typed, *CLOCK], program),
-        },
-    )
+    set_order(order)
+    number = allocated("--gres=gpu:0.25", f"--container-image={image}")
+    record = launch_record(NODE, number)
+    launcher = [LAUNCHER, f"--record={record}", "--step=batch", "--"]
+    if order == "inside":
+        typed = container(image, [*client_binds(), bind(CLOCK[0])], [CLIENT, *RUN])
+    else:
+        typed = [CLIENT, *RUN, *container(image, [*client_binds(), bind(CLOCK[0])], [], ("--env-file", CLIENT_ENV))]
+    sides = {
+        "ours": lambda: first(until_first_instruction([*launcher, *CLOCK], ENVIRONMENT), work_dir(NODE, number)),
+        "other": lambda: until_first_instruction([*typed, *CLOCK], ENVIRONMENT),
+    }
+    taken = in_turn(runs, sides)
     call(["scancel", str(number)])
     return taken
 
@@ -175,8 +203,7 @@ def prolog_and_epilog(runs: int) -> dict[str, dict[str, list[float]]]:
                     taken[f"{part}, {kind} job"]["ours"].append(ours)
                     taken[f"{part}, {kind} job"]["other"].append(floor)
                 if part == "prolog" and kind == "pool":
-                    request = ["bitfusion", "request_gpus", "-n", "1", "-p", "0.25"]
-                    call(request, {**ENVIRONMENT, "TMPDIR": f"{RUN}/{number}/work"})
+                    call([CLIENT, "request_gpus", *SHARE], {**ENVIRONMENT, "TMPDIR": work_dir(NODE, number)})
     return taken
 
 
@@ -184,16 +211,18 @@ def main(arguments: dict) -> dict:
     """Measure every case; leave the configuration as it was."""
     runs, image = arguments["runs"], arguments["image"]
     try:
-        taken = {
-            "srun in a container": containers(runs, image),
-            "srun in a container, pool": pool_steps(runs, image),
-            "batch in a container, pool": batch(runs, image),
-        }
+        taken = {"srun": containers(runs, image)}
+        taken |= {f"{case}, pool": sides for case, sides in pool_steps(runs, image).items()}
+        taken["batch script, pool"] = batch(runs, image, "inside")
+        taken["batch script, pool, client outside"] = batch(runs, image, "outside")
     finally:
         plugin(True)
+        set_order("inside")
     return taken | prolog_and_epilog(runs)
 
 
 with open(PLUGSTACK, encoding="utf-8") as stream:
     PLUGSTACK_TEXT = stream.read()
+with open(NODE_POLICY, encoding="utf-8") as stream:
+    NODE_POLICY_TEXT = stream.read()
 print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -2,6 +2,7 @@
 
 Arguments as JSON: runs (submissions of each side), batch (submissions between two turns), policy (YAML for the turns
 with the plugin). Prints JSON: {side: {"count": N, "microseconds": sum of the RPC's time, "seconds": of submitting}}.
+The sides are "with", "empty" (Slurm's own plugin with a script that does nothing) and "without".
 """
 
 import json
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import time
 
-CONF, PLUGSTACK, POLICY = "/etc/slurm/slurm.conf", "/etc/slurm/plugstack.conf", "/etc/gpushare/gpushare.yaml"
+CONF, PLUGSTACK, SCRIPT = "/etc/slurm/slurm.conf", "/etc/slurm/plugstack.conf", "/etc/slurm/job_submit.lua"
+POLICY = "/etc/gpushare/gpushare.yaml"
+EMPTY = "function slurm_job_submit() return slurm.SUCCESS end\nslurm_job_modify = slurm_job_submit\n"
 ALICE = 1001
 SUBMIT = [
     "/usr/bin/sbatch",
@@ -22,7 +25,7 @@ SUBMIT = [
     "--wrap=true",
 ]
 # What the plugin makes of the first stands in the second, so that slurmctld's own work is the same.
-REQUEST = {"with": "--gres=gpu:0.25", "without": "--gres=shard:25"}
+REQUEST = {"with": "--gres=gpu:0.25", "empty": "--gres=shard:25", "without": "--gres=shard:25"}
 RPC = re.compile(r"REQUEST_SUBMIT_BATCH_JOB\s*\(\s*\d+\)\s*count:(\d+)\s+ave_time:\d+\s+total_time:(\d+)")
 DEADLINE = 30.0
 
@@ -44,18 +47,32 @@ def command(*argv: str) -> str:
     return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def turn(conf: str, plugstack: str, plugin: bool) -> None:
-    """Have slurmctld begin anew, with the plugin or without it."""
-    lines = [line for line in conf.splitlines() if plugin or not line.startswith("JobSubmitPlugins=")]
-    write(CONF, "\n".join(lines) + "\n")
-    write(PLUGSTACK, plugstack if plugin else "")
+def configure(files: dict[str, str]) -> None:
+    """Have slurmctld begin anew with these files."""
+    for path, text in files.items():
+        write(path, text)
     command("scontrol", "reconfigure")
-    wanted = "lua" if plugin else "(null)"
+    wanted = "lua" if re.search("^JobSubmitPlugins=", files[CONF], re.M) else "(null)"
     end = time.monotonic() + DEADLINE
     while not re.search(rf"^JobSubmitPlugins\s*=\s*{re.escape(wanted)}$", command("scontrol", "show", "config"), re.M):
         if time.monotonic() > end:
             sys.exit(f"slurmctld did not take up JobSubmitPlugins={wanted} within {DEADLINE:g} s")
         time.sleep(0.1)
+
+
+def sides(files: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Return the files of each side, made of the lab's own.
+
+    The jobs that a turn leaves behind go after seconds, not ten minutes: once a second Slurm's plugin lists for Lua all
+    jobs in slurmctld's table, and so the side with it would pay for the other's jobs.
+    """
+    conf = re.sub(r"^MinJobAge=.*$", "MinJobAge=2", files[CONF], flags=re.M)
+    bare = re.sub(r"^JobSubmitPlugins=.*\n", "", conf, flags=re.M)
+    return {
+        "with": {**files, CONF: conf},
+        "empty": {CONF: conf, SCRIPT: EMPTY, PLUGSTACK: ""},
+        "without": {CONF: bare, PLUGSTACK: ""},
+    }
 
 
 def submit(side: str, count: int) -> tuple[int, int, float]:
@@ -93,7 +110,7 @@ def submit(side: str, count: int) -> tuple[int, int, float]:
 
 def main(arguments: dict) -> dict:
     """Take turns until each side has had ``runs`` submissions; leave the configuration as it was."""
-    conf, plugstack, policy = read(CONF), read(PLUGSTACK), read(POLICY)
+    files, policy = {path: read(path) for path in (CONF, PLUGSTACK, SCRIPT)}, read(POLICY)
     sums = {side: {"count": 0, "microseconds": 0, "seconds": 0.0} for side in REQUEST}
     try:
         write(POLICY, arguments["policy"])
@@ -101,16 +118,16 @@ def main(arguments: dict) -> dict:
         order = list(REQUEST)
         while sums[order[0]]["count"] < arguments["runs"]:
             for side in order:
-                turn(conf, plugstack, side == "with")
+                configure(sides(files)[side])
                 submit(side, 5)  # the first ones after a start find caches cold
                 count, microseconds, seconds = submit(side, arguments["batch"])
                 for key, value in (("count", count), ("microseconds", microseconds), ("seconds", seconds)):
                     sums[side][key] += value
-            order.reverse()  # neither side is always the one that finds more jobs in slurmctld's table
+            order.reverse()  # no side is always the one that finds more jobs in slurmctld's table
     finally:
         write(POLICY, policy)
         command("gpushare", "policy", "compile")
-        turn(conf, plugstack, True)
+        configure(files)
     return sums
 
 
