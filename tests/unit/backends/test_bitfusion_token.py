@@ -1,4 +1,8 @@
+"""Who may use the pool's client is known before anybody waits for it."""
+
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +21,14 @@ def as_user():
     os.setresuid(0, 0, 0)
 
 
+@pytest.fixture
+def folder():
+    """A folder that everybody may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
 @pytest.mark.parametrize(
     "site, own, refused",
     [
@@ -28,16 +40,14 @@ def as_user():
         (None, 0o600, False),
     ],
 )
-def test_a_user_without_a_token_is_told_at_once(tmp_path, site, own, refused, request):
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o011)
-    home = tmp_path / "home"
+def test_a_user_without_a_token_is_told_at_once(folder, site, own, refused, request):
+    home = folder / "home"
     (home / ".bitfusion").mkdir(parents=True)
-    for path, mode in ((tmp_path / "site.yaml", site), (home / ".bitfusion/client.yaml", own)):
+    for path, mode in ((folder / "site.yaml", site), (home / ".bitfusion/client.yaml", own)):
         if mode is not None:
             path.write_text("token: x\n")
             path.chmod(mode)
     request.getfixturevalue("as_user")
-    reason = refusal(str(home), str(tmp_path / "site.yaml"))
+    reason = refusal(str(home), str(folder / "site.yaml"))
     assert (reason is not None) is refused
-    assert reason is None or str(tmp_path / "site.yaml") in reason
+    assert reason is None or str(folder / "site.yaml") in reason
