@@ -5,7 +5,7 @@ a client that vanished: a defined result, nothing left in the pool, and no node 
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -181,6 +181,18 @@ def test_the_client_is_killed(pool: Cluster, kind: str) -> None:
     assert held.processes() == {}
 
 
+def register_until(cluster: Cluster, what: str, found: Callable[[], object]) -> None:
+    """Wait for what slurmctld does when slurmd registers: it passes over jobs of which it heard a moment ago."""
+    for _ in range(3):
+        try:
+            until(what, found, 25)
+            return
+        except AssertionError:
+            kill(cluster, "slurmd c1")
+            start(cluster, "slurmd c1")
+    until(what, found, 25)
+
+
 @pytest.mark.parametrize(("kind", "finder"), [("batch", "boot"), ("batch", "epilog"), ("step", "boot")])
 def test_the_node_is_rebooted(pool: Cluster, kind: str, finder: str) -> None:
     held = Held(pool, kind, WORK).works()
@@ -196,7 +208,7 @@ def test_the_node_is_rebooted(pool: Cluster, kind: str, finder: str) -> None:
     start(pool, "slurmd c1")
     start(pool, "agent c1")
     if kind == "batch":
-        until("its requeue", lambda: pool.job(held.job).get("Restarts") == "1", 60)
+        register_until(pool, "its requeue", lambda: pool.job(held.job).get("Restarts") == "1")
         assert [row["State"] for row in pool.sacct(held.job, "State")] == ["NODE_FAIL", "PENDING"]
     else:
         until("an empty pool", lambda: not pool.allocations(), 60)
