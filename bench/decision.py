@@ -19,10 +19,15 @@ DECISIONS = 200  # in each round
 COLD = 200  # rules of the policy whose decisions are also measured one by one, as slurmctld makes them
 EVICTED = 32 << 20  # bytes written before each of those, so that the processor's caches hold nothing of Lua
 
-# The whole of what job_submit.lua does with a job, in one call from here so that only Lua is measured.
+# The whole of what job_submit.lua does with a job, in one call from here so that only Lua is measured. No two jobs are
+# the same, or all but the first would be remembered.
 LOOP = b"""
 local gpushare, policy, fields, parts, count = ...
-for _ = 1, count do gpushare.decide(policy, gpushare.read_request(fields, parts)) end
+for _ = 1, count do
+  made = (made or 0) + 1
+  fields.extra = "run " .. made
+  gpushare.decide(policy, gpushare.read_request(fields, parts))
+end
 """
 
 

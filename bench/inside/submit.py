@@ -25,7 +25,8 @@ SUBMIT = [
     "--wrap=true",
 ]
 # What the plugin makes of the first stands in the second, so that slurmctld's own work is the same.
-REQUEST = {"with": "--gres=gpu:0.25", "empty": "--gres=shard:25", "without": "--gres=shard:25"}
+REQUEST = {"with": "--gres=gpu:0.{:02}", "empty": "--gres=shard:{}", "without": "--gres=shard:{}"}
+SLICES = range(5, 100, 5)  # jobs ask for these in turn
 RPC = re.compile(r"REQUEST_SUBMIT_BATCH_JOB\s*\(\s*\d+\)\s*count:(\d+)\s+ave_time:\d+\s+total_time:(\d+)")
 DEADLINE = 30.0
 
@@ -88,12 +89,12 @@ def submit(side: str, count: int) -> tuple[int, int, float]:
         os.setgid(ALICE)
         os.setuid(ALICE)
         os.chdir("/home/alice")
-        argv = [*SUBMIT, REQUEST[side]]
+        argvs = [[*SUBMIT, REQUEST[side].format(SLICES[job % len(SLICES)])] for job in range(count)]
         null = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in (0, 1, 2)]
         environment = {"PATH": "/usr/bin:/bin", "HOME": "/home/alice", "USER": "alice"}
         began = time.monotonic()
         failed = sum(
-            os.waitpid(os.posix_spawn(argv[0], argv, environment, file_actions=null), 0)[1] != 0 for _ in range(count)
+            os.waitpid(os.posix_spawn(argv[0], argv, environment, file_actions=null), 0)[1] != 0 for argv in argvs
         )
         os.write(writer, json.dumps([failed, time.monotonic() - began]).encode())
         os._exit(0)

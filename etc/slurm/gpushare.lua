@@ -2,7 +2,7 @@
 --
 -- slurmctld runs it through job_submit.lua; `gpushare explain` and the tests run the same files. Pure functions over
 -- plain tables: nothing but gpushare/job.lua knows Slurm's userdata, and all that is kept from job to job is the turn
--- in which gpushare/pool.lua takes GPUs.
+-- in which gpushare/pool.lua takes GPUs, and what gpushare/remember.lua has seen.
 -- Lua 5.1, as Debian's Slurm has it. The policy is the table that `gpushare policy compile` writes.
 
 local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "/etc/slurm/"
@@ -17,11 +17,12 @@ local function part(name)
   return loaded[name]
 end
 
-local decision, change, grant, job = part("decision"), part("change"), part("grant"), part("job")
+local decision, change, grant, job, remember =
+  part("decision"), part("change"), part("grant"), part("job"), part("remember")
 
 return {
   POLICY_VERSION = 1,
-  decide = decision.decide,              -- (policy, request): the decision on a new job
+  decide = remember.remembering(decision.decide),  -- (policy, request): the decision on a new job
   decide_change = change.decide_change,  -- (policy, change, record): the decision on `scontrol update`
   read_request = job.read_request,       -- (job_desc, part_list): Slurm's job as a request
   read_record = job.read_record,         -- (job_rec): Slurm's record of a job

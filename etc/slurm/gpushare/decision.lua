@@ -118,13 +118,13 @@ local function decide_share(policy, request, asks, others, rule)
   containers.check_required(rule, request, ask.recorded)
   local backend = backend_name and policy.backends[backend_name] or {}
   local placing = backend.servers and pool or place
-  local amount, message, set = placing.decide(policy, backend, ask, request, rule, backend_name)
+  local amount, message, set, chosen = placing.decide(policy, backend, ask, request, rule, backend_name)
   put_lists(set, request, others)
   if not amount then return untouched("whole GPUs of the node", set, message) end
   if not request.changes then companions.check(set, ask, amount, request, rule) end
   local grant
   grant, set.extra = make_grant(request, ask, amount, backend_name, rule)
-  return { outcome = "granted", grant = grant, set = set, message = message, rule = rule.name }
+  return { outcome = "granted", grant = grant, set = set, message = message, rule = rule.name, once = chosen }
 end
 
 local function consider(policy, request)
@@ -162,7 +162,8 @@ end
 --              ntasks_per_tres, tres_freq, user, account, qos, marked = whether cli_filter's mark stood in extra,
 --              client = whether it needs none, options = {SPANK's} }; nil, false or "" where the user said nothing,
 --              but partitions and options are always there
--- Returns { outcome = "granted" | "untouched" | "refused", grant, set = fields to change, message, rule }.
+-- Returns { outcome = "granted" | "untouched" | "refused", grant, set = fields to change, message, rule,
+--   once = whether the next such request gets another answer }; nobody changes it afterwards.
 function M.decide(policy, request)
   return text.catching_refusals(consider, policy, request)
 end

@@ -25,11 +25,13 @@ function M.is_utf8(value)
   return not value:find("[\128-\255]")
 end
 
+local function escape(char)
+  if char == '"' or char == "\\" then return "\\" .. char end
+  return string.format("\\u%04x", char:byte())
+end
+
 local function quote(value)
-  return '"' .. value:gsub('[%c"\\]', function(char)
-    if char == '"' or char == "\\" then return "\\" .. char end
-    return string.format("\\u%04x", char:byte())
-  end) .. '"'
+  return '"' .. value:gsub('[%c"\\]', escape) .. '"'
 end
 
 -- The grant as JSON, its keys in the order of grant_to_dict in slurm_gpushare/grant.py. Pure ASCII or the user's UTF-8.

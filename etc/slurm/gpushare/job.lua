@@ -1,11 +1,12 @@
 -- Slurm's own tables, read into plain ones: the only file that knows their fields.
 
 local part = ...
-local text, requests = part("text"), part("request")
+local text, requests, remember = part("text"), part("request"), part("remember")
 
 local M = {}
 
 local NO_VAL16, NO_VAL = 65534, 4294967294
+local NO_PARTITION = {}
 
 -- Variables by which sbatch repeats the request to the srun inside the job, which would then ask for GPUs once more.
 M.REPEATED = {
@@ -23,14 +24,19 @@ local function text_of(job, field)
   return value ~= "" and value or nil
 end
 
+local parse_options = remember.same(function(words)
+  local options = {}
+  for name, value in words:gmatch("_SLURM_SPANK_OPTION_gpushare_([%w_]+)=([^%z]*)") do options[name] = value end
+  return options
+end)
+
 -- The options of the SPANK plugin: { name = value }.
 local function options_of(job)
-  local options = {}
-  for _, entry in pairs(job.spank_job_env or options) do
-    local name, value = entry:match("^_SLURM_SPANK_OPTION_gpushare_([%w_]+)=(.*)$")
-    if name then options[name] = value end
+  local words = ""
+  for _, entry in pairs(job.spank_job_env or {}) do
+    if entry:find("^_SLURM_SPANK_OPTION_gpushare_[%w_]+=") then words = words .. entry .. "\0" end
   end
-  return options
+  return parse_options(words)
 end
 
 -- Names by user id, kept until the policy is loaded again: each user_name would be one more question to the system's
@@ -44,12 +50,14 @@ local function user_of(job)
   return name
 end
 
+local split_names = remember.same(function(names) return text.split(names, ",") end)
+
 local function partitions_of(job, _, part_list)
   local names = text_of(job, "partition")
   for name, record in pairs(not names and part_list or {}) do
     if record.flag_default == 1 then names = name end
   end
-  return names and text.split(names, ",") or {}
+  return names and split_names(names) or NO_PARTITION
 end
 
 -- What only jobs with a share or a container need. slurmctld looks for a field by comparing its name with all others,

@@ -134,7 +134,7 @@ local function licences_of(policy, backend, groups, fit, amount, own)
   return choose(backend, groups, count, amount.per_gpu, fit), true
 end
 
--- The amount, the message and the fields of the job to set. What is asked for each task is an allocation of its own.
+-- The amount, the message, the fields of the job to set, and whether GPUs were chosen here. What is asked for each task is an allocation of its own.
 function M.decide(policy, backend, ask, request, rule, name)
   local own = request.licenses ~= "" and request.licenses or nil
   ask = check_request(ask, request, rule)
@@ -173,7 +173,7 @@ function M.decide(policy, backend, ask, request, rule, name)
     max_nodes = amount.nodes,
     -- As many allocations as tasks: no node may get more tasks than another.
     ntasks_per_node = amount.tasks > 1 and amount.nodes > 1 and amount.tasks or nil,
-  }
+  }, chosen
 end
 
 return M
