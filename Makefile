@@ -68,6 +68,7 @@ install: ## install on a Slurm host (as root): plugin, Lua, prolog, epilog, poli
 	$(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-build-isolation .
 	$(MAKE) -C spank install BUILD=$(abspath $(BUILD))/spank DESTDIR=$(DESTDIR)
 	install -m 0755 etc/libexec/gpushare-launch etc/libexec/gpushare-hook etc/libexec/gpushare-sweep $(DESTDIR)$(PREFIX)/libexec/
+	sed -i "1s|.*|#!$$(readlink -f $(DESTDIR)$(PREFIX)/bin/python3) -IS|" $(DESTDIR)$(PREFIX)/libexec/gpushare-launch
 	install -m 0755 etc/libexec/shield/squashfuse_ll $(DESTDIR)$(PREFIX)/libexec/shield/squashfuse_ll
 	install -m 0644 etc/libexec/client.env $(DESTDIR)$(PREFIX)/libexec/client.env
 	cp -R etc job_scripts $(DESTDIR)$(PREFIX)/share/gpushare/

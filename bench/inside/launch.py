@@ -29,7 +29,7 @@ POOL = ["--partition=bitfusion", f"--nodelist={NODE}"]
 
 def call(argv: list[str], environment: dict[str, str] = ENVIRONMENT) -> str:
     """Run a command as alice and return what it prints."""
-    alice = {"user": UID, "group": UID, "extra_groups": [], "cwd": "/home/alice"}
+    alice = {"user": UID, "group": UID, "extra_groups": os.getgrouplist("alice", UID), "cwd": "/home/alice"}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, **alice)
     if done.returncode:
         sys.exit(f"{' '.join(argv)}: status {done.returncode}: {done.stderr.strip()}")

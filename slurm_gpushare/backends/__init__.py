@@ -7,7 +7,8 @@ agrees(grant, environment, settings)            why prolog must not believe the 
 task_argv(grant, settings, step, command, tmpdir)   what a task's command becomes
 task_environment(work, settings, place)              what that command must find in its environment
 binds(settings)                                 what a container must see of the node
-prepare(grant, settings, step, work, environment, place)   what must be done before the task, as the user
+prepare(grant, settings, step, work, environment, place, meanwhile)   what must be done before the task, as the user,
+                                                while it may call meanwhile() once: what there is to do besides
 epilog(settings, work, environment)             what must be given back when the job has ended, as the user
 
 ``settings`` is the policy's BackendPolicy. To add a backend: its module, its name below, its tests, one line of docs.

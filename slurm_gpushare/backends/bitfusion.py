@@ -109,12 +109,13 @@ def binds(settings) -> list[str]:
     return [path for path in (settings.command or COMMAND, *CLIENT_FILES) if os.path.exists(path)]
 
 
-def prepare(grant, settings, step: str, work: str, environment: dict[str, str], place=None) -> None:
+def prepare(grant, settings, step: str, work: str, environment: dict[str, str], place=None, meanwhile=None) -> None:
     """See to it that the allocation of folder ``work`` is there and alive, for every step anew.
 
     It may have gone: the pool releases one that nobody used for a while, and a server that was started again knows of
     none. Of several tasks that start at once one does it and the others wait; where it failed, the other tasks of the
-    same step fail alike and do not wait for the pool one after the other.
+    same step fail alike and do not wait for the pool one after the other. ``meanwhile`` is called once at most, while
+    the client works; what it raises is raised here, with nothing held that was not held before.
 
     Raises
     ------
@@ -137,7 +138,7 @@ def prepare(grant, settings, step: str, work: str, environment: dict[str, str], 
             return
         with Endings() as endings:
             try:
-                held = _hold(grant, settings, step, work, environment, place, endings)
+                held = _hold(grant, settings, step, work, environment, place, endings, meanwhile)
                 outcome = ""
             except GpushareError as error:
                 held, outcome = False, f"{error.exit_status} {error}"
@@ -151,13 +152,15 @@ def prepare(grant, settings, step: str, work: str, environment: dict[str, str], 
         os.close(lock)
 
 
-def _hold(grant, settings, step: str, work: str, environment: dict[str, str], place, endings: Endings) -> bool:
+def _hold(
+    grant, settings, step: str, work: str, environment: dict[str, str], place, endings: Endings, meanwhile
+) -> bool:
     reason = bitfusion_token.refusal(environment.get("HOME", ""))
     if reason is not None:
         raise failed(reason, EXIT_REFUSED)
     command, servers = settings.command or COMMAND, list(settings.servers.values())
     address = None if place is None else place.address
-    allocation = Allocation(command, share_argv(grant, place), work, environment, endings, address, servers)
+    allocation = Allocation(command, share_argv(grant, place), work, environment, endings, address, servers, meanwhile)
     try:
         return allocation.hold(settings.wait)
     except GpushareError as error:

@@ -48,7 +48,7 @@ class Allocation:
     """The allocation of ``folder``, of which one process takes care at a time.
 
     ``share`` is how much ``request_gpus`` asks for and where; ``address`` the one server that may give it, None for any
-    of ``servers``.
+    of ``servers``; ``meanwhile`` is called once, while the client works at the first thing that it is asked.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Allocation:
         endings: Endings,
         address: str | None,
         servers: list[str],
+        meanwhile=None,
     ):
         self._command = command
         self._share = share
@@ -68,6 +69,7 @@ class Allocation:
         self._endings = endings
         self._address = address
         self._servers = servers
+        self._meanwhile = meanwhile
         self._started = monotonic()
         self._told = False
         self._said = ""
@@ -119,6 +121,12 @@ class Allocation:
         """Ask for the GPUs until ``deadline``: how long the client itself waits where there are none is not known."""
         client = Client([self._command, "request_gpus", *self._share], self._environment)
         try:
+            try:
+                self._use_the_time()
+            except Exception:
+                client.end()
+                self._release(allocation_files(self._folder, os.getuid()))
+                raise
             first = self._started + FIRST_TRY
             quiet = max(0.0, self._started + QUIET - monotonic())
             ended = client.wait(quiet, self._endings)
@@ -145,8 +153,19 @@ class Allocation:
         """Tell whether a command runs in the allocation."""
         mark = os.path.join(self._folder, ALIVE)
         _remove(mark)
-        self._do(self._endings, "client", "--", "/usr/bin/touch", mark).close()
+        client = Client([self._command, "client", "--", "/usr/bin/touch", mark], self._environment)
+        try:
+            self._use_the_time()
+            client.wait(ANSWER, self._endings)
+        finally:
+            client.end()
+            client.close()
         return _remove(mark)
+
+    def _use_the_time(self) -> None:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
 
     def _reachable(self) -> bool:
         """Tell whether a server that may give the GPUs answers, by `` - server 0 [HOST:PORT]: running 1 tasks``."""

@@ -43,7 +43,7 @@ def binds(settings) -> list[str]:
     return []
 
 
-def prepare(grant, settings, step: str, work: str, environment: dict[str, str], place=None) -> None:
+def prepare(grant, settings, step: str, work: str, environment: dict[str, str], place=None, meanwhile=None) -> None:
     """Do nothing: Slurm has allocated the GPU already."""
 
 

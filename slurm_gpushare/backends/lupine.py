@@ -38,7 +38,7 @@ def binds(settings) -> list[str]:
     return [settings.libraries or LIBRARIES]
 
 
-def prepare(grant, settings, step: str, work: str, environment: dict[str, str], place=None) -> None:
+def prepare(grant, settings, step: str, work: str, environment: dict[str, str], place=None, meanwhile=None) -> None:
     """Find the shims; without them a program would say that there is no GPU, and not why.
 
     Raises

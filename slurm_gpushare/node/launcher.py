@@ -216,7 +216,8 @@ def in_container(
     except OSError as error:
         raise RefusedError(f"the job's working folder cannot be used on this node: {error.strerror}") from None
     pid = policy.container.pid_namespace
-    shield = find_shield(task.work if os.path.isdir(task.work) else None)
+    # A folder needs no helper, and Apptainer starts this one three times to ask for its version (1.4: 6 ms in all).
+    shield = None if os.path.isdir(image) else find_shield(task.work if os.path.isdir(task.work) else None)
     if task.settings is not None and task.settings.client == "outside":
         argv = runtime.exec_argv(image, mounts, task.command, cwd, pid=pid, env_file=CLIENT_ENV)
         argv = task.backend.task_argv(task.grant, task.settings, task.step, argv, environment.get("TMPDIR"))
@@ -259,12 +260,18 @@ def launch(argv: list[str], environment: dict[str, str], node_policy: str = path
     work = "" if record is None else paths.work_dir(record.node, record.job_id)
     task = task_of(record, options["step"], command, work, policy, environment)
     request = container_of(record, options, task.step)
-    if request is None:
-        argv, changed = on_host(task, environment)
-    else:
-        argv, changed = in_container(task, request, environment, policy())
-    task.backend.prepare(task.grant, task.settings, task.step, task.folder, environment, task.place)
-    execute(argv, changed)
+    composed = []
+
+    def compose() -> None:
+        if request is None:
+            composed.append(on_host(task, environment))
+        else:
+            composed.append(in_container(task, request, environment, policy()))
+
+    task.backend.prepare(task.grant, task.settings, task.step, task.folder, environment, task.place, compose)
+    if not composed:
+        compose()
+    execute(*composed[0])
 
 
 class Refused(GpushareError):

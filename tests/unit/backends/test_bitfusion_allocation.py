@@ -8,7 +8,7 @@ import pytest
 
 from slurm_gpushare.backends import bitfusion, requeue
 from slurm_gpushare.backends.bitfusion_allocation import allocation_files
-from slurm_gpushare.errors import BackendError, BrokenInstallation
+from slurm_gpushare.errors import BackendError, BrokenInstallation, RefusedError
 from slurm_gpushare.launch import Place
 from tests.unit.backends.conftest import ADDRESS
 
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.usefixtures("fast")
 
 @pytest.fixture
 def prepare(grant, settings, work, environment):
-    def call(step="0", folder=work, place=None, more=(), share=None, **policy):
-        share = share or grant()
-        bitfusion.prepare(share, settings(**policy), step, str(folder), {**environment, **dict(more)}, place)
+    def call(step="0", folder=work, place=None, more=(), share=None, meanwhile=None, **policy):
+        share, variables = share or grant(), {**environment, **dict(more)}
+        bitfusion.prepare(share, settings(**policy), step, str(folder), variables, place, meanwhile)
 
     return call
 
@@ -324,3 +324,25 @@ def test_a_refused_batch_script_is_requeued_and_its_steps_are_not(pool, prepare,
     with pytest.raises(BrokenInstallation):
         prepare("batch", folder=os.path.dirname(pool.path) + "/w", requeue_limit=3)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_other_work_is_done_once_while_the_client_works(pool, prepare, held):
+    calls = []
+    if held:
+        prepare()
+    prepare("1", meanwhile=lambda: calls.append(pool.calls("client" if held else "request_gpus")))
+    assert len(calls) == 1 and len(pool.held()) == 1
+
+
+def test_where_the_other_work_fails_nothing_is_held(pool, work, prepare):
+    def refuse():
+        raise RefusedError("no such image")
+
+    with pytest.raises(RefusedError):
+        prepare(meanwhile=refuse)
+    assert (pool.held(), files(work)) == ([], [])
+    prepare("1")
+    with pytest.raises(RefusedError):
+        prepare("2", meanwhile=refuse)
+    assert len(pool.held()) == len(files(work)) == 1
