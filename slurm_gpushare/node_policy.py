@@ -45,6 +45,11 @@ class BackendPolicy(Record):
     requeue_limit: int = 0  # how often a batch job that got nothing is requeued
     requeue_delay: float = 0.0  # seconds, twice as long each time
     libraries: str | None = None  # the folder of the libraries that a client without a program is
+    library: str | None = None  # the library that goes before every program
+    users: str = "one_per_node"  # one_per_node | multiuser | time_sliced: how MPS serves several users
+    fraction: float | None = None  # the one share that this backend gives
+    over_memory: str = "off"  # off | warn | kill: what becomes of a job that holds more memory than its share
+    types: dict = {}  # noqa: RUF012 (never changed); Slurm's GPU type -> {"fraction": of a GPU, "memory": bytes or None}
 
 
 class NodePolicy(Record):
@@ -56,6 +61,7 @@ class NodePolicy(Record):
     backends: dict[str, BackendPolicy] = {}  # noqa: RUF012 (never changed)
     agent_interval: float = 1.0  # seconds between two samples
     service: str | None = None  # URL of `gpushare serve`
+    framework_memory: bool = True  # tell TensorFlow and JAX how much memory of the GPU is theirs
 
 
 def node_policy_from_json(text: str, path: str = NODE_POLICY) -> NodePolicy:
@@ -88,6 +94,7 @@ def node_policy_from_json(text: str, path: str = NODE_POLICY) -> NodePolicy:
             backends={str(name): BackendPolicy(**item) for name, item in data["backends"].items()},
             agent_interval=float(data["agent"]["interval"]),
             service=data["agent"]["service"],
+            framework_memory=bool(data.get("framework_memory", True)),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrokenInstallation(

@@ -167,6 +167,7 @@ def to_node_json(policy: Policy) -> str:
             name: dataset.model_dump(include={"path", "target", "mode"}) for name, dataset in policy.datasets.items()
         },
         "backends": backends,
+        "framework_memory": policy.framework_memory,
         "agent": {"interval": float(policy.agent.interval), "service": policy.agent.service},
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"

@@ -185,6 +185,52 @@ class Shard(Settings):
 
     gpu_memory: Memory | None = _setting("memory of each GPU; null where they differ", None, UNIT)
     types: dict[Name, GpuType] = _setting("Slurm's types of these GPUs (gres.conf), by name", {})
+    over_memory: Literal["off", "warn", "kill"] = _setting(
+        "what the memory watcher does with a job that holds more memory of the GPU than its share", "warn"
+    )
+
+
+class Mps(Shard):
+    """GPUs of the nodes, shared by gres/shard, with NVIDIA MPS on each."""
+
+    users: Literal["one_per_node", "multiuser", "time_sliced"] = _setting(
+        "one_per_node: Slurm gives a node to one user at a time; multiuser: one MPS server for all users, as root; "
+        "time_sliced: each user has MPS of their own, and these take turns on the GPU",
+        "one_per_node",
+    )
+    fraction: float | None = _setting(
+        "the one share that may be asked for; on GPUs in compute mode EXCLUSIVE_PROCESS MPS then holds every program to "
+        "it, whatever its variables; null: any share",
+        None,
+        "of a GPU",
+        gt=0,
+        lt=1,
+    )
+
+
+class Hami(Shard):
+    """GPUs of the nodes, shared by gres/shard, with HAMi-core's library before every program."""
+
+    library: AbsolutePath = _setting("HAMi-core's library on the nodes", "/usr/local/vgpu/libvgpu.so")
+
+
+class Profile(Settings):
+    """What one of Slurm's GPU types is: a part of a GPU that hardware or hypervisor made."""
+
+    gpu: Name = _setting("the model of the GPU, as `gpushare policy profiles` lists them")
+    profile: Name = _setting("the profile of that model, such as 1g.5gb")
+
+
+class Mig(Settings):
+    """Parts of GPUs that were made by MIG; each is a GPU of its own type to Slurm."""
+
+    types: dict[Name, Profile] = _setting("Slurm's types of them (gres.conf), by name", min_length=1)
+
+
+class Vgpu(Settings):
+    """Nodes that are virtual machines with an NVIDIA vGPU, which is a GPU of its own type to Slurm."""
+
+    types: dict[Name, Profile] = _setting("Slurm's types of them (gres.conf), by name", min_length=1)
 
 
 class Backends(Settings):
@@ -193,6 +239,10 @@ class Backends(Settings):
     bitfusion: Bitfusion | None = _setting("GPUs of a pool, reached over the network", None)
     lupine: Lupine | None = _setting("GPUs of servers, reached over the network without any enforcement", None)
     shard: Shard | None = _setting("GPUs of the nodes, shared by gres/shard", None)
+    mps: Mps | None = _setting("GPUs of the nodes, shared by gres/shard and NVIDIA MPS", None)
+    hami: Hami | None = _setting("GPUs of the nodes, shared by gres/shard and HAMi-core", None)
+    mig: Mig | None = _setting("parts of GPUs that MIG made", None)
+    vgpu: Vgpu | None = _setting("NVIDIA vGPUs of nodes that are virtual machines", None)
 
     @property
     def pools(self) -> dict[str, Bitfusion | Lupine]:
@@ -327,6 +377,9 @@ class Policy(Settings):
         "main memory of a job for each GPU, in proportion to its share, where it asks for none; null: Slurm's default",
         None,
         UNIT,
+    )
+    framework_memory: bool = _setting(
+        "set the variables by which TensorFlow and JAX take no more memory than the share, where the user has not", True
     )
     require_client: bool = _setting(
         "refuse jobs of Slurm clients without etc/slurm/cli_filter.lua, which would lose --gpus-per-task=0.25", False
