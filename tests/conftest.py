@@ -14,10 +14,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test with its tier, which is the folder that it lies in."""
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
-        if tier in ("lua", "spank", "lab"):
+        if tier in ("lua", "spank", "lab", "gpu"):
             item.add_marker(tier)
     # The quick tiers first: a mistake shows before a lab is started.
-    order = {"unit": 0, "lua": 1, "spank": 2, "lab": 3}
+    order = {"unit": 0, "lua": 1, "spank": 2, "gpu": 3, "lab": 4}
     items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], 0))
 
 
