@@ -199,8 +199,8 @@ class Mps(Shard):
         "one_per_node",
     )
     fraction: float | None = _setting(
-        "the one share that may be asked for; on GPUs in compute mode EXCLUSIVE_PROCESS MPS then holds every program to "
-        "it, whatever its variables; null: any share",
+        "the one share that may be asked for; on GPUs in compute mode EXCLUSIVE_PROCESS MPS then holds every program "
+        "to it, whatever its variables; null: any share",
         None,
         "of a GPU",
         gt=0,
@@ -249,7 +249,19 @@ class Backends(Settings):
         """Return the backends whose GPUs are those of servers, by name."""
         return {name: pool for name in POOLS if (pool := getattr(self, name)) is not None}
 
+    @property
+    def shared(self) -> dict[str, Shard]:
+        """Return the backends that Slurm's gres/shard counts, by name."""
+        return {name: section for name in SHARED if (section := getattr(self, name)) is not None}
 
+    @property
+    def divided(self) -> dict[str, Mig | Vgpu]:
+        """Return the backends whose shares are GPUs of their own type to Slurm, by name."""
+        return {name: section for name in DIVIDED if (section := getattr(self, name)) is not None}
+
+
+SHARED = ("shard", "mps", "hami")
+DIVIDED = ("mig", "vgpu")
 # The sections of backends whose GPUs are those of servers.
 POOLS = {
     name: kind
