@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from slurm_gpushare.lab import lupine, pool, slurmconf, state
+from slurm_gpushare.lab import local, lupine, pool, slurmconf, state
 from slurm_gpushare.lab.params import LabParams, gpu_list
 
 POOL_GROUP = "bitfusion"  # whose members may read the pool's token, as the client's own packages have it
@@ -40,7 +40,7 @@ def put(
 def write_files(root: Path, params: LabParams) -> None:
     """Write everything that is text: Slurm's, MariaDB's and munge's settings, the stand-ins' inventory."""
     put(root, "/etc/slurm/slurm.conf", slurmconf.slurm_conf(params))
-    put(root, "/etc/slurm/gres.conf", slurmconf.gres_conf(params))
+    put(root, "/etc/slurm/gres.conf", slurmconf.gres_conf(params, autodetect=(root / state.NVML_PLUGIN).exists()))
     put(root, "/etc/slurm/cgroup.conf", slurmconf.cgroup_conf())
     put(root, "/etc/slurm/slurmdbd.conf", slurmconf.slurmdbd_conf(), owner="slurm", mode=0o600)
     put(root, "/etc/mysql/mariadb.conf.d/90-lab.cnf", slurmconf.mariadb_conf())
@@ -54,6 +54,9 @@ def write_files(root: Path, params: LabParams) -> None:
         if params.lupine:
             inventory = {"gpus": gpu_list(params.name, "lupine", lupine.GPUS)}
             put(root, lupine.CONFIG, json.dumps(inventory, indent=1) + "\n")
+        for node in local.nodes(params):
+            inventory = {"gpus": node.inventory(params.name)}
+            put(root, state.GPU_CONFIG.format(node=node.name), json.dumps(inventory, indent=1) + "\n")
 
 
 def site_policy(shipped: dict, params: LabParams) -> dict | None:
@@ -68,6 +71,9 @@ def site_policy(shipped: dict, params: LabParams) -> dict | None:
     if params.lupine:
         mine["backends"]["lupine"] = lupine.backend()
         mine["partitions"]["lupine"] = "lupine"
+    for node in local.nodes(params):
+        mine["backends"][node.backend] = node.settings
+        mine["partitions"][node.backend] = node.backend
     return None if mine == shipped else mine
 
 

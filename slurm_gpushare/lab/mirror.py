@@ -104,12 +104,12 @@ def read_host(apt: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-rel
     return choose(sources, release.get("VERSION_CODENAME", "").strip('"'))
 
 
-def deb_line(source: Source, suite: str, *, stale: bool = False) -> str:
+def deb_line(source: Source, suite: str, *, stale: bool = False, contrib: bool = False) -> str:
     """Return the one-line entry for another ``suite`` of the archive; ``stale`` accepts an expired Release file."""
     options = ["trusted=yes"] if source.trusted else [f"signed-by={source.signed_by or KEYRING}"]
     if stale:
         options.append("check-valid-until=no")
-    return f"deb [{' '.join(options)}] {source.uri} {suite} main"
+    return f"deb [{' '.join(options)}] {source.uri} {suite} main{' contrib' if contrib else ''}"
 
 
 def transport_options(dump: str) -> list[str]:

@@ -12,6 +12,7 @@ SLURM_VERSIONS = ("24.11", "26.05")
 SHARDS_PER_GPU = 100
 PLACEMENTS = ("flat", "pinned", "first_fit")
 SLICES_PER_GPU = 100
+LOCAL_NODES = {"mps": "m1", "mig": "g1", "vgpu": "v1", "hami": "h1"}  # by backend; what they are: local.py
 
 GPU_MODEL = {
     "name": "Tesla P100-PCIE-16GB",
@@ -39,6 +40,10 @@ class LabParams:
     bare: bool = False  # plain Slurm, without this project and its stand-ins
     slurm: str = SLURM_VERSIONS[0]
     lupine: bool = False  # a LUPINE server (lupine.py), and a client node and partition of its own
+    mps: bool = False  # a node and a partition of each of these backends (local.py)
+    mig: bool = False
+    vgpu: bool = False
+    hami: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", self.name):
@@ -79,18 +84,23 @@ class LabParams:
         return ["l1"] if self.lupine else []
 
     @property
+    def local_nodes(self) -> list[str]:
+        """Names of the nodes of the further local backends."""
+        return [node for backend, node in LOCAL_NODES.items() if getattr(self, backend)]
+
+    @property
     def all_nodes(self) -> list[str]:
         """Names of all nodes."""
-        return self.gpu_nodes + self.client_nodes + self.lupine_nodes
+        return self.gpu_nodes + self.client_nodes + self.lupine_nodes + self.local_nodes
 
     def to_dict(self) -> dict:
         """Return the parameters as JSON takes them."""
         return asdict(self)
 
 
-def gpu_list(lab: str, host: str, count: int) -> list[dict]:
+def gpu_list(lab: str, host: str, count: int, model: dict = GPU_MODEL) -> list[dict]:
     """Return the GPUs of ``host`` for a stand-in's configuration; the same names give the same UUIDs."""
     return [
-        {"uuid": f"GPU-{uuid.uuid5(uuid.NAMESPACE_OID, f'{lab}/{host}/{index}')}", "minor": index, **GPU_MODEL}
+        {"uuid": f"GPU-{uuid.uuid5(uuid.NAMESPACE_OID, f'{lab}/{host}/{index}')}", "minor": index, **model}
         for index in range(count)
     ]

@@ -67,6 +67,9 @@ rm -f /etc/resolv.conf /etc/localtime /etc/hostname
 cp /usr/share/zoneinfo/Etc/UTC /etc/localtime
 """
 
+# Of Debian's contrib, and without what it depends on: NVIDIA's library, in whose place the lab has a stand-in.
+NVML_PLUGIN = ("slurm-wlm-nvml-plugin", "gpu_nvml.so")
+
 VENV = "/opt/gpushare"
 
 # The image that the example jobs start from: a small Debian with Python, as one would pull from a registry.
@@ -93,6 +96,7 @@ class Recipe:
     preferences: str
     setup: str
     python: tuple[str, ...]  # requirements of the virtual environment; empty: there is none
+    taken: tuple[str, str] | None = None  # a package of contrib and the one file to take of it, where it can be had
 
     def key(self) -> str:
         """Return the recipe's name in the cache: 16 hex digits."""
@@ -109,9 +113,11 @@ def read_recipe(source: Path, slurm: str = "24.11") -> Recipe:
     """Return the recipe of the lab itself for the source tree at ``source``, with that Slurm of SLURM_VERSIONS."""
     requirements = python_requirements((source / "pyproject.toml").read_text())
     if slurm == "24.11":
-        return Recipe("root file system", "apt", SUITE, UNSTABLE, PACKAGES, PREFERENCES, SETUP, requirements)
+        return Recipe(
+            "root file system", "apt", SUITE, UNSTABLE, PACKAGES, PREFERENCES, SETUP, requirements, NVML_PLUGIN
+        )
     what = f"root file system of Slurm {slurm}"
-    return Recipe(what, "apt", UNSTABLE, None, PACKAGES, "", SETUP, requirements)
+    return Recipe(what, "apt", UNSTABLE, None, PACKAGES, "", SETUP, requirements, NVML_PLUGIN)
 
 
 IMAGE = Recipe("base image", "essential", SUITE, None, IMAGE_PACKAGES, "", IMAGE_SETUP, ())

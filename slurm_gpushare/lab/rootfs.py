@@ -134,8 +134,19 @@ def _run(argv: list[str], log, what: str, environment: dict[str, str] | None = N
         raise StepFailed(what, f"{argv[0]} ended with status {status}", Path(log.name))
 
 
+def take_file(package: str, file: str) -> str:
+    """Return the shell lines of a hook that puts one file of a package into the root file system, if it can be had."""
+    return (
+        'd="$(mktemp -d)" && cd "$d" && '
+        f'if APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -q download {package}; '
+        f"then dpkg-deb --fsys-tarfile ./*.deb | tar -x -C \"$1\" --wildcards '*/{file}'; "
+        f'else echo "{package} cannot be had: labs do without"; fi && rm -rf "$d"'
+    )
+
+
 def _bootstrap(recipe: Recipe, root: Path, log, what: str) -> None:
     source = mirror.read_host()
+    contrib = recipe.taken is not None
     preferences = root.parent / "preferences"
     preferences.write_text(recipe.preferences)
     pin = f'mkdir -p "$1/etc/apt/preferences.d" && cp "{preferences}" "$1/etc/apt/preferences.d/unstable"'
@@ -146,9 +157,14 @@ def _bootstrap(recipe: Recipe, root: Path, log, what: str) -> None:
         *[f"--aptopt={line}" for line in [*mirror.host_transport_options(), 'Acquire::Retries "3";']],
         *["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"],
         *([f"--setup-hook={pin}"] if recipe.preferences else []),
+        *([f"--customize-hook={take_file(*recipe.taken)}"] if recipe.taken else []),
         # A mirror's copy of unstable can be past the date in its Release file.
-        *[recipe.suite, str(root), mirror.deb_line(source, recipe.suite, stale=recipe.suite == UNSTABLE)],
-        *([mirror.deb_line(source, recipe.unstable, stale=True)] if recipe.unstable else []),
+        *[
+            recipe.suite,
+            str(root),
+            mirror.deb_line(source, recipe.suite, stale=recipe.suite == UNSTABLE, contrib=contrib),
+        ],
+        *([mirror.deb_line(source, recipe.unstable, stale=True, contrib=contrib)] if recipe.unstable else []),
     ]
     _run(argv, log, what, {**os.environ, "TMPDIR": str(root.parent)})
     preferences.unlink()

@@ -1,6 +1,6 @@
 """The configuration of the lab's daemons, as text. Pure functions of the lab's parameters."""
 
-from slurm_gpushare.lab import lupine, pool
+from slurm_gpushare.lab import local, lupine, pool
 from slurm_gpushare.lab.params import ADDRESS, CONTROLLER, SHARDS_PER_GPU, SLICES_PER_GPU, LabParams
 
 LOG = "/var/log/lab"
@@ -63,7 +63,8 @@ def slurm_conf(params: LabParams) -> str:
         "AccountingStorageEnforce=associations,limits",
         "AccountingStorageTRES=gres/gpu,gres/shard,gres/bitfusion"
         + (",license/bitfusion" if flat else "")
-        + (",gres/lupine" if params.lupine else ""),
+        + (",gres/lupine" if params.lupine else "")
+        + "".join(f",gres/gpu:{name}" for node in local.nodes(params) if not node.shared for name in node.types),
         "AccountingStoreFlags=job_comment,job_extra",
     ]
     if not params.bare:
@@ -76,11 +77,14 @@ def slurm_conf(params: LabParams) -> str:
             "Epilog=/etc/slurm/epilog",
         ]
     lines.append("")
+    locals_ = {node.name: node for node in local.nodes(params)}
     for number, node in enumerate(params.all_nodes, start=1):
         if node in params.gpu_nodes:
             gres = f"gpu:{GPU_TYPE}:{params.gpus},shard:{params.gpus * SHARDS_PER_GPU},nvme:{NVME}"
         elif node in params.lupine_nodes:
             gres = f"lupine:{lupine.SLICES}"
+        elif node in locals_:
+            gres = locals_[node].gres
         else:
             gres = f"bitfusion:{slices}"
         lines.append(
@@ -93,20 +97,24 @@ def slurm_conf(params: LabParams) -> str:
         f"PartitionName=bitfusion Nodes={_range('c', params.clients)} State=UP",
     ]
     lines += [f"PartitionName=lupine Nodes={','.join(params.lupine_nodes)} State=UP"] if params.lupine else []
+    lines += [f"PartitionName={node.backend} Nodes={node.name} State=UP" for node in local.nodes(params)]
     return "\n".join(lines) + "\n"
 
 
-def gres_conf(params: LabParams) -> str:
-    """Return gres.conf."""
+def gres_conf(params: LabParams, autodetect: bool = False) -> str:
+    """Return gres.conf; with ``autodetect`` Slurm has the plugin that asks NVML for the parts of a GPU."""
     slices = sum(server.gpus for server in pool.servers(params)) * SLICES_PER_GPU
     devices = f"/dev/nvidia[0-{params.gpus - 1}]" if params.gpus > 1 else "/dev/nvidia0"
     gpu_nodes = _range("n", params.nodes)
-    return (
-        f"NodeName={gpu_nodes} Name=gpu Type={GPU_TYPE} File={devices}\n"
-        f"NodeName={gpu_nodes} Name=shard Count={params.gpus * SHARDS_PER_GPU}\n"
-        f"NodeName={gpu_nodes} Name=nvme Count={NVME} Flags=CountOnly\n"
-        f"NodeName={_range('c', params.clients)} Name=bitfusion Count={slices} Flags=CountOnly\n"
-    ) + "".join(f"NodeName={node} Name=lupine Count={lupine.SLICES} Flags=CountOnly\n" for node in params.lupine_nodes)
+    lines = [
+        f"NodeName={gpu_nodes} Name=gpu Type={GPU_TYPE} File={devices}",
+        f"NodeName={gpu_nodes} Name=shard Count={params.gpus * SHARDS_PER_GPU}",
+        f"NodeName={gpu_nodes} Name=nvme Count={NVME} Flags=CountOnly",
+        f"NodeName={_range('c', params.clients)} Name=bitfusion Count={slices} Flags=CountOnly",
+    ]
+    lines += [f"NodeName={node} Name=lupine Count={lupine.SLICES} Flags=CountOnly" for node in params.lupine_nodes]
+    lines += [line for node in local.nodes(params) for line in node.gres_conf(autodetect)]
+    return "\n".join(lines) + "\n"
 
 
 def cgroup_conf() -> str:

@@ -7,6 +7,7 @@ processes may come and go. (Pinning by bind mounts is refused by kernels that nu
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from slurm_gpushare.lab import devices, kernel
@@ -16,10 +17,13 @@ KINDS = {"mnt": kernel.CLONE_NEWNS, "uts": kernel.CLONE_NEWUTS}
 TABLE = RUN_INSIDE + "/nodes.json"
 
 
-def make_node(node: str, gpus: int, uncover: str | None) -> dict[str, int]:
+def make_node(
+    node: str, gpus: int, uncover: str | None, capabilities: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Make the namespaces of ``node`` with ``gpus`` GPUs and return descriptors of them, by kind.
 
-    A cover over the folder ``uncover`` is lifted there. Raises OSError; the reason is on standard error.
+    ``capabilities`` are the nodes for parts of its GPUs, by name. A cover over the folder ``uncover`` is lifted there.
+    Raises OSError; the reason is on standard error.
     """
     go_read, go_write = os.pipe()
     done_read, done_write = os.pipe()
@@ -33,7 +37,9 @@ def make_node(node: str, gpus: int, uncover: str | None) -> dict[str, int]:
             subprocess.run(["mount", "--make-rprivate", "/"], check=True)
             kernel.sethostname(node)
             fresh = Path(RUN_INSIDE, "dev", node)
-            devices.make_dev(fresh, gpus)
+            devices.make_dev(fresh, gpus, (capabilities or {}).values())
+            if capabilities:
+                devices.make_mig_minors(capabilities)
             subprocess.run(["mount", "--rbind", str(fresh), "/dev"], check=True)
             if uncover:
                 subprocess.run(["umount", uncover], check=True)

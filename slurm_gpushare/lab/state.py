@@ -18,6 +18,8 @@ RUN_INSIDE = "/run/lab"
 READY_INSIDE = RUN_INSIDE + "/ready"
 LOG_INSIDE = "/var/log/lab"
 GPU_CONFIG = "/etc/lab/gpu-{node}.json"  # the GPUs of a node's stand-in
+# Of Slurm, where it could be had (recipe.py).
+NVML_PLUGIN = "usr/lib/x86_64-linux-gnu/slurm-wlm/gpu_nvml.so"
 NVML_FOLDER = "/usr/lib/nvidia-standin"
 SOURCE_INSIDE = "/usr/src/slurm-gpushare"
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from slurm_gpushare.lab import lupine, pool, spaces, state
+from slurm_gpushare.lab import local, lupine, pool, spaces, state
 from slurm_gpushare.lab.params import ADDRESS, LabParams
 
 DEADLINE = 60.0  # seconds for any one daemon; a ready machine needs one or two
@@ -194,21 +194,28 @@ def start_nodes(params: LabParams) -> None:
             cover = state.NVML_FOLDER
             Path(cover).mkdir(parents=True, exist_ok=True)
             subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "no-nvml", cover], check=True)
+        counts = gpu_counts(params)
+        capabilities = {node.name: node.capabilities for node in local.nodes(params)}
         for node in params.all_nodes:
-            here = node in params.gpu_nodes
-            NODES[node] = spaces.make_node(node, params.gpus if here else 0, cover if here else None)
+            uncover = cover if node in counts else None
+            NODES[node] = spaces.make_node(node, counts.get(node, 0), uncover, capabilities.get(node))
         for server in measured_servers(params):
             NODES[server.name] = spaces.make_node(server.name, server.gpus, cover)
         spaces.write_table(NODES)
     if params.bare:
         return
     with step("stand-in GPUs"):
-        for node in params.gpu_nodes:
+        for node in gpu_counts(params):
             argv = [PYTHON, "-m", "slurm_gpushare.lab.standins.gpu.daemon"]
             argv += ["--config", state.GPU_CONFIG.format(node=node), "--socket", GPU_SOCKET]
             in_node(node, lambda: os.mkdir(os.path.dirname(GPU_SOCKET), 0o755))
             daemon = start(f"gpu-{node}", argv, node=node)
             wait(f"gpu-{node}", daemon, lambda node=node: in_node(node, lambda: os.stat(GPU_SOCKET)), "listening")
+
+
+def gpu_counts(params: LabParams) -> dict[str, int]:
+    """Return the nodes that have GPUs of their own and how many."""
+    return dict.fromkeys(params.gpu_nodes, params.gpus) | {node.name: node.gpus for node in local.nodes(params)}
 
 
 def measured_servers(params: LabParams) -> list[pool.PoolServer]:
@@ -231,8 +238,8 @@ def in_node(node: str, act: Callable[[], object]) -> bool:
 
 
 def install(params: LabParams) -> None:
-    """Install the project as an administrator would, and the two stand-ins."""
-    for part in ("gpu", "bitfusion", "lupine")[: 2 + params.lupine]:
+    """Install the project as an administrator would, and the stand-ins."""
+    for part in ["gpu", "bitfusion", *(name for name in ("lupine", "mps", "hami") if getattr(params, name))]:
         with step(f"stand-in {part}: build"):
             argv = ["make", "-C", f"{STANDINS}/{part}", "install"]
             run(f"install-{part}", argv, "the stand-in could not be installed")

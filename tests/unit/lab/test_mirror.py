@@ -105,3 +105,9 @@ def test_only_transport_options_are_taken() -> None:
         'Acquire::https::CAInfo "/ca.crt";',
         'Acquire::Retries "2";',
     ]
+
+
+def test_contrib_is_named_when_it_is_needed() -> None:
+    source = mirror.Source("http://mirror/debian", ("bookworm",), ("main",))
+    assert mirror.deb_line(source, "trixie").endswith(" http://mirror/debian trixie main")
+    assert mirror.deb_line(source, "trixie", contrib=True).endswith(" http://mirror/debian trixie main contrib")

@@ -1,5 +1,6 @@
 """The cache of root file systems: what is kept, what is removed, what is never used."""
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,3 +97,26 @@ def test_mount_points_of_a_build_are_known_by_their_first_missing_part(tmp_path)
     (tmp_path / "etc").mkdir()
     assert rootfs._first_missing(tmp_path, "/etc/ssl/certs") == tmp_path / "etc/ssl"
     assert rootfs._first_missing(tmp_path, "/etc") is None
+
+
+def test_one_file_of_a_package_is_taken_and_its_absence_borne(tmp_path: Path) -> None:
+    """The hook's own lines, with an apt-get that has the package, and one that has not."""
+    root, tools, package = (tmp_path / name for name in ("root", "tools", "package"))
+    for path in (root, tools, package / "DEBIAN", package / "usr/lib/x"):
+        path.mkdir(parents=True)
+    (package / "usr/lib/x/wanted.so").write_text("wanted")
+    (package / "usr/lib/x/other.so").write_text("other")
+    (package / "DEBIAN/control").write_text(
+        "Package: some\nVersion: 1\nArchitecture: all\nMaintainer: none\nDescription: none\n"
+    )
+    built = tmp_path / "some.deb"
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", package, built], check=True, capture_output=True)
+    hook = ["sh", "-c", rootfs.take_file("some", "wanted.so"), "hook", str(root)]
+    environment = {"PATH": f"{tools}:/usr/bin:/bin", "MMDEBSTRAP_APT_CONFIG": "none", "TMPDIR": str(tmp_path)}
+    (tools / "apt-get").write_text("#!/bin/sh\nexit 100\n")
+    (tools / "apt-get").chmod(0o755)
+    without = subprocess.run(hook, env=environment, check=True, capture_output=True, text=True)
+    assert "some cannot be had" in without.stdout and not list(root.rglob("*.so"))
+    (tools / "apt-get").write_text(f"#!/bin/sh\ncp {built} .\n")
+    subprocess.run(hook, env=environment, check=True, capture_output=True)
+    assert [path.relative_to(root).as_posix() for path in root.rglob("*.so")] == ["usr/lib/x/wanted.so"]

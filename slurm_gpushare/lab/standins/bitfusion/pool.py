@@ -16,7 +16,8 @@ from fractions import Fraction
 from typing import Any
 
 from slurm_gpushare.lab.standins.bitfusion.config import ServerConfig
-from slurm_gpushare.lab.standins.gpu.engine import MIB, Gpus, View
+from slurm_gpushare.lab.standins.gpu.engine import MIB, Gpus
+from slurm_gpushare.lab.standins.gpu.view import View
 
 MAX_LOG = 10_000
 
@@ -154,7 +155,7 @@ class Pool:
 
     def _grant(self, request: Request, gpus: tuple[int, ...], size: int, total: int) -> Allocation:
         now = self._clock()
-        view = self.gpus.view([(gpu, size * MIB) for gpu in gpus])
+        view = View(self.gpus, [(gpu, size * MIB) for gpu in gpus])
         allocation = Allocation(request, gpus, size, total, view, now, now)
         self.allocations[allocation.uuid] = allocation
         self._waiting.pop(request.request_id, None)

@@ -7,14 +7,15 @@ Several servers are several processes, and clients ask each of those in their se
 import argparse
 import asyncio
 import os
-import signal
 import sys
+from functools import partial
 
 from slurm_gpushare.errors import EXIT_FAILED, LabError
 from slurm_gpushare.lab.standins.bitfusion.config import ServerConfig, load_config
 from slurm_gpushare.lab.standins.bitfusion.control import MAX_LINE, REQUEST_SECONDS, serve_control
 from slurm_gpushare.lab.standins.bitfusion.pool import Pool
 from slurm_gpushare.lab.standins.gpu import daemon, protocol
+from slurm_gpushare.lab.standins.serving import Serving, bind
 
 EXPIRE_SECONDS = 0.25
 # nvmlReturn_t: NVML_ERROR_DRIVER_NOT_LOADED.
@@ -45,58 +46,32 @@ async def serve_data(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
         writer.close()
 
 
-async def serve_host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pool: Pool) -> None:
-    """Serve the whole cards to NVML of the server's own host."""
-    await daemon.serve_client(pool.gpus, reader, writer)
-
-
 async def serve(config: ServerConfig) -> None:
     """Serve until SIGTERM or SIGINT. Raises LabError when a port cannot be had."""
     pool = Pool(config)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    tasks: set[asyncio.Task] = set()
-
-    def handler(serve_client):
-        async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            tasks.add(task)
-            try:
-                await serve_client(reader, writer, pool)
-            finally:
-                tasks.discard(task)
-
-        return client
 
     async def expire() -> None:
         while True:
             await asyncio.sleep(EXPIRE_SECONDS)
             pool.expire()
 
-    servers = []
-    try:
+    async with Serving() as serving:
         control = serve_control, config.port, MAX_LINE
         data = serve_data, config.data_port, protocol.MAX_LINE
-        for client, port, limit in (control, data):
+        for serve_client, port, limit in (control, data):
+            client = serving.client(partial(serve_client, pool=pool))
             try:
-                servers.append(await asyncio.start_server(handler(client), config.listen, port, limit=limit))
+                serving.add(await asyncio.start_server(client, config.listen, port, limit=limit))
             except OSError as error:
                 raise LabError(f"cannot listen on {config.listen}:{port}: {error.strerror}") from None
         if config.nvml is not None:
             os.makedirs(os.path.dirname(config.nvml), mode=0o755, exist_ok=True)
-            listener = daemon.bind(config.nvml)
-            servers.append(await asyncio.start_unix_server(handler(serve_host), sock=listener, limit=protocol.MAX_LINE))
-        tasks.add(loop.create_task(expire()))
+            client = serving.client(partial(daemon.serve_client, pool.gpus))
+            listener = bind(config.nvml)
+            serving.add(await asyncio.start_unix_server(client, sock=listener, limit=protocol.MAX_LINE))
+        serving.task(expire())
         print(f"bitfusion stand-in: {len(config.gpus)} GPUs on {config.listen}:{config.port}", flush=True)
-        await stop.wait()
-    finally:
-        for server in servers:
-            server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await serving.stopped.wait()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,8 +2,9 @@
 
 Functions are named without their ``_vN``. Sources: nvml.h 13.3 and the behaviour of real drivers as seen by their
 users: an idle GPU has no process samples (NOT_FOUND), and before Volta (compute capability 7.0) there is neither an
-energy counter nor an MPS process list. MIG, GPM, NVLink, clocks and accounting mode do not exist on these cards:
-NOT_SUPPORTED.
+energy counter nor an MPS process list. GPM, NVLink, clocks and accounting mode do not exist on these cards:
+NOT_SUPPORTED. MIG exists from Ampere on: in MIG mode neither the card nor a part of it has utilisation (nvml.h), and a
+part has no power, energy, temperature or minor number of its own.
 """
 
 import difflib
@@ -11,7 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab.standins.gpu.engine import Gpus, NoSuchGpu
+from slurm_gpushare.lab.standins.gpu.engine import MIG_SLICES, Gpus, NoSuchGpu
+from slurm_gpushare.lab.standins.gpu.spec import COMPUTE_MODES
 
 # nvmlReturn_t
 INVALID_ARGUMENT = 2
@@ -20,7 +22,9 @@ NO_PERMISSION = 4
 NOT_FOUND = 6
 GPU_IS_LOST = 15
 LIB_RM_VERSION_MISMATCH = 18
+IN_USE = 19
 MEMORY = 20
+INSUFFICIENT_RESOURCES = 23
 GPU_NOT_FOUND = 28
 
 FAILURE_CODES = {
@@ -31,10 +35,18 @@ FAILURE_CODES = {
     "driver_mismatch": LIB_RM_VERSION_MISMATCH,
 }
 
-# The last driver branch that knows Pascal, and what it says of itself.
-DRIVER_VERSION = "580.95.05"
-NVML_VERSION = "13.580.95.05"
-CUDA_VERSION = 13000
+# The newest CUDA that a driver branch runs: CUDA's release notes.
+CUDA_OF_BRANCH = {
+    615: 13040,
+    610: 13030,
+    595: 13020,
+    590: 13010,
+    580: 13000,
+    570: 12080,
+    550: 12040,
+    535: 12020,
+    0: 11040,
+}
 
 
 class NvmlError(LabError):
@@ -45,8 +57,13 @@ class NvmlError(LabError):
         self.code = code
 
 
+def _cuda_version(gpus: Gpus) -> int:
+    branch = int(gpus.driver_version.split(".")[0])
+    return next(cuda for known, cuda in CUDA_OF_BRANCH.items() if branch >= known)
+
+
 def _before_volta(gpus: Gpus, gpu: int) -> bool:
-    return float(gpus.spec(gpu).capability) < 7.0
+    return gpus.spec(gpu).before_volta
 
 
 def _pci_info(gpus: Gpus, gpu: int) -> str:
@@ -59,23 +76,25 @@ def _memory(gpus: Gpus, gpu: int) -> str:
 
 
 def _utilisation(gpus: Gpus, gpu: int) -> str:
+    _check_not_mig(gpus, gpu)
     return "{} {}".format(*gpus.utilisation(gpu))
 
 
-def _processes(gpus: Gpus, gpu: int) -> str:
-    processes = gpus.processes(gpu)
+def _processes(gpus: Gpus, gpu: int, mps_clients_only: bool = False) -> str:
+    processes = gpus.processes(gpu, mps_clients_only)
     return " ".join([str(len(processes))] + [f"{pid} {memory}" for pid, memory in processes])
 
 
 def _mps_processes(gpus: Gpus, gpu: int) -> str:
     if _before_volta(gpus, gpu):
         raise NvmlError(NOT_SUPPORTED, "no MPS process list before Volta")
-    return "0"
+    return _processes(gpus, gpu, mps_clients_only=True)
 
 
 def _samples(gpus: Gpus, gpu: int, last_seen: str) -> str:
     if not re.fullmatch(r"[0-9]{1,20}", last_seen):
         raise NvmlError(INVALID_ARGUMENT, f"the time stamp {last_seen!r} is not a number")
+    _check_not_mig(gpus, gpu)
     samples = gpus.samples(gpu, int(last_seen))
     if not samples:
         raise NvmlError(NOT_FOUND, "no process was active since then")
@@ -88,15 +107,65 @@ def _energy(gpus: Gpus, gpu: int) -> str:
     return str(gpus.energy_mj(gpu))
 
 
+def _check_not_mig(gpus: Gpus, gpu: int) -> None:
+    if gpus.spec(gpu).mig:
+        raise NvmlError(NOT_SUPPORTED, "not in MIG mode")
+
+
+def _of_card(answer: Callable[[Gpus, int], str]) -> Callable[[Gpus, int], str]:
+    def checked(gpus: Gpus, gpu: int) -> str:
+        if gpus.instance(gpu):
+            raise NvmlError(NOT_SUPPORTED, "not of a MIG device")
+        return answer(gpus, gpu)
+
+    return checked
+
+
+def _of_part(answer: Callable[[Gpus, int], str]) -> Callable[[Gpus, int], str]:
+    def checked(gpus: Gpus, gpu: int) -> str:
+        if not gpus.instance(gpu):
+            raise NvmlError(NOT_SUPPORTED if not gpus.spec(gpu).mig else INVALID_ARGUMENT, "only of a MIG device")
+        return answer(gpus, gpu)
+
+    return checked
+
+
+def _name(gpus: Gpus, gpu: int) -> str:
+    part = gpus.instance(gpu)
+    return gpus.spec(gpu).name + (f" MIG {part.profile}" if part else "")
+
+
+def _mig_mode(gpus: Gpus, gpu: int) -> str:
+    if not gpus.spec(gpu).has_mig:
+        raise NvmlError(NOT_SUPPORTED, "no MIG on these cards")
+    return "1 1" if gpus.spec(gpu).mig else "0 0"
+
+
+def _mig_device(gpus: Gpus, gpu: int, index: str) -> str:
+    parts = gpus.parts(gpu)
+    if not re.fullmatch(r"[0-9]{1,4}", index):
+        raise NvmlError(INVALID_ARGUMENT, f"the index {index!r} is not a number")
+    if not gpus.spec(gpu).has_mig:
+        raise NvmlError(NOT_SUPPORTED, "no MIG on these cards")
+    if int(index) >= len(parts):
+        raise NvmlError(NOT_FOUND, f"the card has {len(parts)} MIG devices")
+    return str(parts[int(index)])
+
+
+def _attributes(gpus: Gpus, gpu: int) -> str:
+    part = gpus.instance(gpu)
+    return f"{part.slices} {part.memory_mib}"
+
+
 def _not_supported(gpus: Gpus, gpu: int) -> str:
     raise NvmlError(NOT_SUPPORTED, "not on these cards")
 
 
 SYSTEM: dict[str, Callable[[Gpus], str]] = {
     "nvmlInit": lambda gpus: "",
-    "nvmlSystemGetDriverVersion": lambda gpus: DRIVER_VERSION,
-    "nvmlSystemGetNVMLVersion": lambda gpus: NVML_VERSION,
-    "nvmlSystemGetCudaDriverVersion": lambda gpus: str(CUDA_VERSION),
+    "nvmlSystemGetDriverVersion": lambda gpus: gpus.driver_version,
+    "nvmlSystemGetNVMLVersion": lambda gpus: f"{_cuda_version(gpus) // 1000}.{gpus.driver_version}",
+    "nvmlSystemGetCudaDriverVersion": lambda gpus: str(_cuda_version(gpus)),
     "nvmlDeviceGetCount": lambda gpus: str(len(gpus)),
 }
 
@@ -105,9 +174,9 @@ HANDLES = ("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID", "nvmlDevic
 DEVICE: dict[str, Callable[..., str]] = {
     **dict.fromkeys(HANDLES, lambda gpus, gpu: str(gpu)),
     "nvmlDeviceGetIndex": lambda gpus, gpu: str(gpu),
-    "nvmlDeviceGetMinorNumber": lambda gpus, gpu: str(gpus.spec(gpu).minor),
-    "nvmlDeviceGetUUID": lambda gpus, gpu: gpus.spec(gpu).uuid,
-    "nvmlDeviceGetName": lambda gpus, gpu: gpus.spec(gpu).name,
+    "nvmlDeviceGetMinorNumber": _of_card(lambda gpus, gpu: str(gpus.spec(gpu).minor)),
+    "nvmlDeviceGetUUID": lambda gpus, gpu: gpus.unique_name(gpu),
+    "nvmlDeviceGetName": _name,
     "nvmlDeviceGetPciInfo": _pci_info,
     "nvmlDeviceGetCudaComputeCapability": lambda gpus, gpu: gpus.spec(gpu).capability.replace(".", " "),
     "nvmlDeviceGetMemoryInfo": _memory,
@@ -117,17 +186,23 @@ DEVICE: dict[str, Callable[..., str]] = {
     "nvmlDeviceGetMPSComputeRunningProcesses": _mps_processes,
     "nvmlDeviceGetProcessUtilization": _samples,
     "nvmlDeviceGetProcessesUtilizationInfo": _samples,
-    "nvmlDeviceGetPowerUsage": lambda gpus, gpu: str(gpus.power_mw(gpu)),
+    "nvmlDeviceGetPowerUsage": _of_card(lambda gpus, gpu: str(gpus.power_mw(gpu))),
     "nvmlDeviceGetEnforcedPowerLimit": lambda gpus, gpu: str(gpus.spec(gpu).max_watts * 1000),
-    "nvmlDeviceGetTotalEnergyConsumption": _energy,
-    "nvmlDeviceGetTemperature": lambda gpus, gpu: str(gpus.celsius(gpu)),
-    "nvmlDeviceGetTemperatureV": lambda gpus, gpu: str(gpus.celsius(gpu)),
+    "nvmlDeviceGetTotalEnergyConsumption": _of_card(_energy),
+    "nvmlDeviceGetTemperature": _of_card(lambda gpus, gpu: str(gpus.celsius(gpu))),
+    "nvmlDeviceGetTemperatureV": _of_card(lambda gpus, gpu: str(gpus.celsius(gpu))),
     "nvmlDeviceGetVirtualizationMode": lambda gpus, gpu: "0",
-    "nvmlDeviceGetComputeMode": lambda gpus, gpu: "0",
+    "nvmlDeviceGetComputeMode": lambda gpus, gpu: str(COMPUTE_MODES[gpus.spec(gpu).compute_mode]),
     "nvmlDeviceGetPersistenceMode": lambda gpus, gpu: "1",
     "nvmlDeviceGetCpuAffinity": lambda gpus, gpu: "",
-    "nvmlDeviceIsMigDeviceHandle": lambda gpus, gpu: "0",
-    "nvmlDeviceGetMaxMigDeviceCount": lambda gpus, gpu: "0",
+    "nvmlDeviceIsMigDeviceHandle": lambda gpus, gpu: str(int(gpus.instance(gpu) is not None)),
+    "nvmlDeviceGetMaxMigDeviceCount": lambda gpus, gpu: str(MIG_SLICES if gpus.spec(gpu).has_mig else 0),
+    "nvmlDeviceGetMigMode": _mig_mode,
+    "nvmlDeviceGetMigDeviceHandleByIndex": _mig_device,
+    "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": _of_part(lambda gpus, gpu: str(gpus.card_of(gpu))),
+    "nvmlDeviceGetGpuInstanceId": _of_part(lambda gpus, gpu: str(gpus.instance(gpu).gpu_instance)),
+    "nvmlDeviceGetComputeInstanceId": _of_part(lambda gpus, gpu: "0"),
+    "nvmlDeviceGetAttributes": _of_part(_attributes),
     "nvmlGpmQueryDeviceSupport": lambda gpus, gpu: "0",
     **dict.fromkeys(
         (
@@ -136,13 +211,7 @@ DEVICE: dict[str, Callable[..., str]] = {
             "nvmlDeviceGetAccountingPids",
             "nvmlDeviceGetAccountingStats",
             "nvmlDeviceGetApplicationsClock",
-            "nvmlDeviceGetAttributes",
             "nvmlDeviceGetClockInfo",
-            "nvmlDeviceGetComputeInstanceId",
-            "nvmlDeviceGetDeviceHandleFromMigDeviceHandle",
-            "nvmlDeviceGetGpuInstanceId",
-            "nvmlDeviceGetMigDeviceHandleByIndex",
-            "nvmlDeviceGetMigMode",
             "nvmlDeviceGetNvLinkRemotePciInfo",
             "nvmlDeviceGetNvLinkState",
             "nvmlDeviceGetRunningProcessDetailList",
@@ -178,7 +247,10 @@ def resolve(gpus: Gpus, function: str, words: Sequence[str]) -> tuple[int | None
     if not words:
         raise NvmlError(INVALID_ARGUMENT, f"{function} needs a GPU")
     try:
-        return gpus.find(words[0]), words[1:]
+        gpu = gpus.find(words[0])
+        if function == HANDLES[0] and gpus.instance(gpu):
+            raise NoSuchGpu(f"{words[0]!r} is no card")
+        return gpu, words[1:]
     except NoSuchGpu as error:
         if function not in HANDLES:
             # The client's handle is older than this state: its card is not here any more.
@@ -188,7 +260,7 @@ def resolve(gpus: Gpus, function: str, words: Sequence[str]) -> tuple[int | None
 
 def answer(gpus: Gpus, function: str, gpu: int | None, arguments: Sequence[str]) -> str:
     """Return the values of a resolved call as one line; raise NvmlError for what the function answers as an error."""
-    expected = 1 if DEVICE.get(function) is _samples else 0
+    expected = 1 if DEVICE.get(function) in (_samples, _mig_device) else 0
     if len(arguments) != expected:
         raise NvmlError(INVALID_ARGUMENT, f"{function} takes {expected} further words, not {len(arguments)}")
     return SYSTEM[function](gpus) if gpu is None else DEVICE[function](gpus, gpu, *arguments)

@@ -1,7 +1,7 @@
 """What the driver and the cards would know: GPUs, who computes on them, memory, utilisation and energy.
 
 A pure state machine over an injected clock: nothing happens between two calls but the passing of time, which the next
-call accounts for. ``Gpus`` is the whole machine; a ``View`` is the part of it that one allocation of a pool sees.
+call accounts for. ``Gpus`` is the whole machine; a ``View`` (view.py) is what one allocation of a pool sees of it.
 
 What is not publicly known of real cards, or is simpler here than there:
 
@@ -18,6 +18,9 @@ What is not publicly known of real cards, or is simpler here than there:
 | partitions of a card (views) | count as used memory of the card from the start | assumed: strict reservation |
 | driver versions, PCI place, chip id, near CPUs | one driver (answers.py), by minor number, none, all | assumed |
 | power, energy and temperature in a view | the whole card's | assumed: they have no part of one process |
+| a process on a card in MIG mode that names no instance | computes on its first | as CUDA does |
+| MIG: utilisation and samples | of no instance and not of the card (answers.py) | as NVML's NOT_SUPPORTED |
+| a fatal fault | all of the process's, under MPS of all its server's clients' use of the card | NVIDIA's MPS guide |
 """
 
 import re
@@ -26,7 +29,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab.standins.gpu.spec import GpuSpec, parse_specs
+from slurm_gpushare.lab.standins.gpu import mps
+from slurm_gpushare.lab.standins.gpu.spec import DRIVER_VERSION, GpuSpec, MigSpec, parse_specs
 
 MIB = 1 << 20
 PERIOD_US = 200_000
@@ -34,17 +38,18 @@ HISTORY_US = 20_000_000
 MAX_SAMPLES = 100
 MEMORY_PER_SM_UTILISATION = 0.5
 IDLE_CELSIUS, BUSY_CELSIUS = 35, 75
+MIG_SLICES = 7
 
 __all__ = [
     "FAILURES",
     "MIB",
+    "DeviceInUse",
     "GpuSpec",
     "Gpus",
     "NoSuchGpu",
     "NoSuchLoad",
     "OutOfMemory",
     "Sample",
-    "View",
     "parse_specs",
 ]
 
@@ -64,6 +69,10 @@ class OutOfMemory(LabError):
         super().__init__(f"out_of_memory asked {asked} free {free}")
         self.asked = asked
         self.free = free
+
+
+class DeviceInUse(LabError):
+    """The card's compute mode keeps this process off it."""
 
 
 class NoSuchGpu(LabError):
@@ -86,36 +95,57 @@ class Sample:
 
 @dataclass(eq=False)
 class _Load:
-    owner: "View | None"
+    owner: "Gpus | None"
     card: "_Card"
     pid: int
     sm_percent: int
     memory_bytes: int
+    client: mps.Client | None = None
+    on_lost: Callable[[str], None] | None = None
+
+    @property
+    def shown_pid(self) -> int:
+        """Return the process that the driver reports: before Volta the server computes for its clients."""
+        return self.client.server.pid if self.client and self.card.spec.before_volta else self.pid
+
+    @property
+    def effective_sm(self) -> float:
+        """Return the SM percentage that MPS leaves of what was declared."""
+        if self.client is None or self.card.spec.before_volta:
+            return self.sm_percent
+        return min(self.sm_percent, self.client.threads)
 
 
 class _Card:
     """One card: its loads, and time turned into samples and energy. A client is (owner, pid)."""
 
-    def __init__(self, spec: GpuSpec, now_us: int) -> None:
+    def __init__(
+        self, spec: GpuSpec, now_us: int, instance: MigSpec | None = None, whole: "_Card | None" = None
+    ) -> None:
         self.spec = spec
-        self.total_bytes = spec.memory_mib * MIB
+        self.instance, self.whole = instance, whole  # of a part that MIG made: which, and the card
+        self.parts: list[_Card] = []
+        self.total_bytes = (instance or spec).memory_mib * MIB
         self.loads: list[_Load] = []
-        self.partitions: dict[View, int] = {}
-        self.samples: dict[tuple[View | None, int], Sample] = {}
+        self.partitions: dict[Gpus, int] = {}
+        self.samples: dict[tuple[Gpus | None, int], Sample] = {}
         self.closed_us = 0
         self.energy_uj = 0.0
         self._now_us = now_us
-        self._period: dict[tuple[View | None, int], float] = {}
+        self._period: dict[tuple[Gpus | None, int], float] = {}
 
     def utilisation(self) -> float:
         """Return the SM percentage of this instant."""
-        return float(min(100, sum(load.sm_percent for load in self.loads)))
+        parts = sum(part.utilisation() * part.instance.slices / MIG_SLICES for part in self.parts)
+        return float(min(100, sum(load.effective_sm for load in self.loads) + parts))
 
     def watts(self) -> float:
         return self.spec.idle_watts + (self.spec.max_watts - self.spec.idle_watts) * self.utilisation() / 100
 
     def advance(self, now_us: int) -> None:
         """Account for the time since the last call, in which the loads did not change."""
+        if self.whole:
+            self.whole.advance(now_us)
         while True:
             end = (self._now_us // PERIOD_US + 1) * PERIOD_US
             self._pass(min(end, now_us) - self._now_us)
@@ -133,12 +163,12 @@ class _Card:
             return
         self._now_us += duration_us
         self.energy_uj += self.watts() * duration_us
-        declared = sum(load.sm_percent for load in self.loads)
+        declared = sum(load.effective_sm for load in self.loads)
         scale = 100 / declared if declared > 100 else 1
         for load in self.loads:
-            if load.sm_percent:
-                client = load.owner, load.pid
-                self._period[client] = self._period.get(client, 0.0) + load.sm_percent * scale * duration_us
+            if load.effective_sm:
+                client = load.owner, load.shown_pid
+                self._period[client] = self._period.get(client, 0.0) + load.effective_sm * scale * duration_us
 
     def _close_period(self) -> None:
         self.closed_us = self._now_us
@@ -158,27 +188,65 @@ class _Card:
 
 
 class Gpus:
-    """The GPUs of a machine and everything that happens on them. ``gpu`` is always an index, 0 to ``len() - 1``."""
+    """The GPUs of a machine and everything that happens on them.
 
-    def __init__(self, specs: Iterable[GpuSpec], clock_us: Callable[[], int] = monotonic_us) -> None:
+    ``gpu`` is always an index: 0 to ``len() - 1`` for a card, more for a part of one that MIG made.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[GpuSpec],
+        clock_us: Callable[[], int] = monotonic_us,
+        driver_version: str = DRIVER_VERSION,
+    ) -> None:
+        self.driver_version = driver_version
+        self.mps = mps.Table()
         self._clock_us = clock_us
         self._slots = [_Card(spec, clock_us()) for spec in specs]
-        self._owner: View | None = None
+        for card in list(self._slots):  # after all cards: NVML counts those alone
+            card.parts = [_Card(card.spec, clock_us(), instance, card) for instance in card.spec.mig]
+            self._slots += card.parts
+        self._owner: Gpus | None = None
         self._loads: dict[int, _Load] = {}
         self._next_handle = [1]
         self._rules: dict[tuple[_Card | None, str], tuple[str, int]] = {}
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return sum(card.instance is None for card in self._slots)
 
     def spec(self, gpu: int) -> GpuSpec:
         """Return what the configuration says of the card."""
         return self._slots[gpu].spec
 
+    def instance(self, gpu: int) -> MigSpec | None:
+        """Return which part of a card ``gpu`` is, None for a whole card."""
+        return self._slots[gpu].instance
+
+    def parts(self, gpu: int) -> list[int]:
+        """Return the parts that MIG made of the card, in their order."""
+        return [self._slots.index(part) for part in self._slots[gpu].parts]
+
+    def card_of(self, gpu: int) -> int:
+        """Return the card that ``gpu`` is a part of, or is."""
+        return self._slots.index(self._slots[gpu].whole or self._slots[gpu])
+
+    def unique_name(self, gpu: int) -> str:
+        """Return the UUID of a card or of a part."""
+        part = self.instance(gpu)
+        return part.uuid if part else self.spec(gpu).uuid
+
     def find(self, word: str) -> int:
         """Return the index of the GPU of that index, UUID (or its unique beginning) or PCI bus id. Raises NoSuchGpu."""
         if re.fullmatch(r"\d{1,4}", word):
-            found = [int(word)] if int(word) < len(self) else []
+            found = [int(word)] if int(word) < len(self._slots) else []
+        elif word.startswith("MIG-"):
+            # The second is how a part was called up to R470, and Slurm still may.
+            found = [
+                gpu
+                for gpu, card in enumerate(self._slots)
+                if card.instance
+                and word in (card.instance.uuid, f"MIG-{card.spec.uuid}/{card.instance.gpu_instance}/0")
+            ]
         elif word.startswith("GPU-") and len(word) > len("GPU-"):
             found = [gpu for gpu in range(len(self)) if self.spec(gpu).uuid.startswith(word)]
             found = [gpu for gpu in found if self.spec(gpu).uuid == word] or found
@@ -193,16 +261,32 @@ class Gpus:
 
     # Loads
 
-    def attach(self, pid: int, gpu: int, sm_percent: int, memory_bytes: int) -> int:
-        """Let process ``pid`` use SM percent (0-100) and bytes of a GPU; return a handle. Raises OutOfMemory."""
+    def attach(
+        self,
+        pid: int,
+        gpu: int,
+        sm_percent: int,
+        memory_bytes: int,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> int:
+        """Let process ``pid`` use SM percent (0-100) and bytes of a GPU; return a handle.
+
+        ``on_lost`` is told why, should something else than ``detach`` end it. Raises OutOfMemory, DeviceInUse.
+        """
         self._check_load(sm_percent, memory_bytes)
+        gpu = (self.parts(gpu) or [gpu])[0]
         card = self._at_now(gpu)
-        free = self.memory(gpu)[2]
-        if memory_bytes > free:
-            raise OutOfMemory(memory_bytes, free)
+        client = self.mps.client(pid)
+        if client and gpu not in client.server.gpus:
+            raise NoSuchGpu(f"GPU {gpu} is not one of MPS server {client.server.pid}")
+        if client and client in client.server.faulted:
+            raise LabError("a fatal fault has met this process: it can only end")
+        if client is None:
+            self._check_mode(gpu, pid)
+        self._check_memory(gpu, memory_bytes, pid, client, 0)
         handle = self._next_handle[0]
         self._next_handle[0] += 1
-        self._loads[handle] = _Load(self._owner, card, pid, sm_percent, memory_bytes)
+        self._loads[handle] = _Load(self._owner, card, pid, sm_percent, memory_bytes, client, on_lost)
         card.loads.append(self._loads[handle])
         return handle
 
@@ -212,9 +296,7 @@ class Gpus:
         load = self._load(handle)
         gpu = self._slots.index(load.card)
         self._at_now(gpu)
-        free = self.memory(gpu)[2] + load.memory_bytes
-        if memory_bytes > free:
-            raise OutOfMemory(memory_bytes, free)
+        self._check_memory(gpu, memory_bytes, load.pid, load.client, load.memory_bytes)
         load.sm_percent, load.memory_bytes = sm_percent, memory_bytes
 
     def detach(self, handle: int) -> None:
@@ -223,6 +305,77 @@ class Gpus:
         load.card.advance(self._clock_us())
         load.card.loads.remove(load)
         del self._loads[handle]
+
+    def _check_memory(self, gpu: int, asked: int, pid: int, client: mps.Client | None, held: int) -> None:
+        """Refuse what the card has not free, nor MPS leaves to the process; ``held`` of it is given back."""
+        free = self.memory(gpu)[2] + held
+        if client and gpu in client.limits and not self.spec(gpu).before_volta:
+            used = sum(load.memory_bytes for load in self._slots[gpu].loads if load.client is client)
+            free = min(free, client.limits[gpu] - used + held)
+        if asked > free:
+            raise OutOfMemory(asked, max(0, free))
+
+    def _check_mode(self, gpu: int, pid: int) -> None:
+        mode = self.spec(gpu).compute_mode
+        others = {load.pid for load in self._slots[gpu].loads if load.client is None} - {pid}
+        if mode == "PROHIBITED" or (mode == "EXCLUSIVE_PROCESS" and others):
+            raise DeviceInUse(f"the device is busy or unavailable: its compute mode is {mode}")
+
+    # MPS
+
+    def serve(self, pid: int, gpus: Sequence[int]) -> mps.Server:
+        """Make process ``pid`` the MPS server of GPUs. Raises DeviceInUse, LabError."""
+        for gpu in gpus:
+            self._check_mode(gpu, pid)
+        server = self.mps.add(pid, tuple(gpus))
+        try:
+            for gpu in gpus:
+                self.attach(pid, gpu, 0, mps.SERVER_BYTES)
+        except LabError:
+            self.end_server(server)
+            raise
+        return server
+
+    def join(self, server: mps.Server, pid: int, threads: float, limits: dict[int, int]) -> None:
+        """Make process ``pid`` a client with so many percent of the threads and bytes by GPU. Raises LabError."""
+        most = mps.MAX_CLIENTS if int(self.driver_version.split(".")[0]) < 590 else mps.MAX_CLIENTS_FROM_R590
+        if any(self.spec(gpu).before_volta for gpu in server.gpus):
+            most = mps.MAX_CLIENTS_BEFORE_VOLTA
+        self.mps.join(server, pid, threads, limits, most)
+
+    def end_server(self, server: mps.Server) -> None:
+        """End a server and with it what its clients use."""
+        gone = {*server.clients.values()}
+        self._lose(
+            [load for load in self._loads.values() if load.client in gone or load.pid == server.pid],
+            "the MPS server ended",
+        )
+        del self.mps.servers[server.pid]
+
+    def terminate(self, server: mps.Server, pid: int) -> None:
+        """End what client ``pid`` of the server uses. Raises NoSuchLoad."""
+        if pid not in server.clients:
+            raise NoSuchLoad(f"{pid} is no client of server {server.pid}")
+        self._lose(
+            [load for load in self._loads.values() if load.client is server.clients[pid]],
+            "terminated by the MPS server",
+        )
+
+    def fault(self, pid: int, gpu: int) -> None:
+        """Let process ``pid`` do what is fatal to all contexts that share its protection on the card."""
+        client = self.mps.client(pid)
+        met = [load for load in self._slots[gpu].loads if load.pid == pid]
+        if client:
+            met = [load for load in self._slots[gpu].loads if load.client and load.client.server is client.server]
+            client.server.faulted |= {load.client for load in met}
+        self._lose(met, "a fatal fault on the GPU")
+
+    def _lose(self, loads: Iterable[_Load], reason: str) -> None:
+        for handle in [handle for handle, load in self._loads.items() if load in loads]:
+            on_lost = self._loads[handle].on_lost
+            self.detach(handle)
+            if on_lost:
+                on_lost(reason)
 
     @staticmethod
     def _check_load(sm_percent: int, memory_bytes: int) -> None:
@@ -241,15 +394,16 @@ class Gpus:
     def memory(self, gpu: int) -> tuple[int, int, int]:
         """Return (total, used, free) in bytes."""
         card = self._slots[gpu]
-        used = sum(load.memory_bytes for load in card.loads if load.owner is None) + sum(card.partitions.values())
+        loads = [load for each in (card, *card.parts) for load in each.loads]
+        used = sum(load.memory_bytes for load in loads if load.owner is None) + sum(card.partitions.values())
         return card.total_bytes, used, card.total_bytes - used
 
-    def processes(self, gpu: int) -> list[tuple[int, int]]:
+    def processes(self, gpu: int, mps_clients_only: bool = False) -> list[tuple[int, int]]:
         """Return (pid, bytes) of each process on the GPU, once a process."""
-        used: dict[tuple[View | None, int], int] = {}
-        for load in self._slots[gpu].loads:
-            if self._sees(load.owner):
-                client = load.owner, load.pid
+        used: dict[tuple[Gpus | None, int], int] = {}
+        for load in [load for each in (self._slots[gpu], *self._slots[gpu].parts) for load in each.loads]:
+            if self._sees(load.owner) and (load.client or not mps_clients_only):
+                client = load.owner, load.shown_pid
                 used[client] = used.get(client, 0) + load.memory_bytes
         return [(pid, memory) for (_, pid), memory in used.items()]
 
@@ -303,22 +457,6 @@ class Gpus:
             )
         return state
 
-    # Parts of the machine
-
-    def view(self, partitions: Sequence[tuple[int, int]], whole_card_utilisation: bool = False) -> "View":
-        """Reserve (gpu, bytes) on distinct GPUs and return them as GPUs 0, 1, … Raises OutOfMemory, LabError.
-
-        The view sees its own processes alone; so does its utilisation, unless ``whole_card_utilisation``.
-        """
-        if len({gpu for gpu, _ in partitions}) != len(partitions):
-            raise LabError(f"the partitions {list(partitions)} name a GPU twice: each must be on a GPU of its own")
-        for gpu, size in partitions:
-            if size < 1:
-                raise LabError(f"a partition of {size} bytes cannot be: it must be at least 1")
-            if size > self.memory(gpu)[2]:
-                raise OutOfMemory(size, self.memory(gpu)[2])
-        return View(self, partitions, whole_card_utilisation)
-
     # Scripted failures
 
     def fail(self, gpu: int | None, function: str, failure: str, milliseconds: int = 0) -> None:
@@ -367,52 +505,8 @@ class Gpus:
         card.advance(self._clock_us())
         return card
 
-    def _sees(self, owner: "View | None") -> bool:
+    def _sees(self, owner: "Gpus | None") -> bool:
         return True
 
-    def _counts(self, owner: "View | None") -> bool:
+    def _counts(self, owner: "Gpus | None") -> bool:
         return True
-
-
-class View(Gpus):
-    """Some GPUs of a machine, each cut down to a partition of its memory; made by ``Gpus.view``."""
-
-    def __init__(self, machine: Gpus, partitions: Sequence[tuple[int, int]], whole_card_utilisation: bool) -> None:
-        self._clock_us = machine._clock_us
-        self._slots = [machine._slots[gpu] for gpu, _ in partitions]
-        self._owner = self
-        self._loads = {}
-        self._next_handle = machine._next_handle
-        self._rules = machine._rules
-        self._whole_card_utilisation = whole_card_utilisation
-        self.on_close: list[Callable[[], None]] = []
-        for card, (_, size) in zip(self._slots, partitions, strict=True):
-            card.partitions[self] = size
-
-    def memory(self, gpu: int) -> tuple[int, int, int]:
-        """Return (total, used, free) of the partition in bytes."""
-        card = self._slots[gpu]
-        total = card.partitions[self]
-        used = sum(load.memory_bytes for load in card.loads if load.owner is self)
-        return total, used, total - used
-
-    def view(self, partitions: Sequence[tuple[int, int]], whole_card_utilisation: bool = False) -> "View":
-        """Refuse: a partition is not divided again."""
-        raise LabError("a view cannot be divided: ask the machine's Gpus for another")
-
-    def close(self) -> None:
-        """End the loads, give the partitions back, call what stands in ``on_close``; nothing the second time."""
-        for handle in list(self._loads):
-            self.detach(handle)
-        for card in self._slots:
-            card.partitions.pop(self, None)
-        self._slots = []
-        callbacks, self.on_close = self.on_close, []
-        for callback in callbacks:
-            callback()
-
-    def _sees(self, owner: "View | None") -> bool:
-        return owner is self
-
-    def _counts(self, owner: "View | None") -> bool:
-        return self._whole_card_utilisation or owner is self

@@ -22,6 +22,12 @@ GPU is an index (0…n-1), a UUID, a unique beginning of a UUID (``GPU-…``), o
 | ``attach GPU SM MEMORY [PID]`` | ``ok HANDLE``: this process uses SM percent (0-100) and MEMORY bytes of that GPU |
 | ``change HANDLE SM MEMORY`` | ``ok`` |
 | ``detach HANDLE`` | ``ok`` |
+| ``fault GPU`` | ``ok``: this process does what kills its contexts there, and those of all clients of its MPS server |
+| ``mps-serve GPU[,GPU…]`` | ``ok``: this process is the MPS server of these GPUs, as long as the connection lives |
+| ``mps-client PID THREADS LIMITS`` | ``ok``: of an MPS server: THREADS percent; LIMITS is ``-`` or ``GPU=BYTES[,…]`` |
+| ``mps-leave PID`` | ``ok``: of an MPS server: the process is its client no longer, if it was |
+| ``mps-terminate PID`` | ``ok``: of an MPS server: what the client uses is lost |
+| ``mps-state`` | ``ok ACTIVE|FAULT CLIENTS``: of an MPS server, with the number of its clients |
 | ``snapshot`` | ``ok JSON``: the whole state that this connection may see (``Gpus.snapshot``) |
 | ``fail GPU FUNCTION FAILURE [MILLISECONDS]`` | ``ok``: control only; GPU and FUNCTION may be ``all`` |
 | ``heal GPU FUNCTION`` | ``ok``: control only; removes every rule that the two words cover |
@@ -31,12 +37,15 @@ GPU is an index (0…n-1), a UUID, a unique beginning of a UUID (``GPU-…``), o
   the client's process ends, though a child may have inherited it; over TCP only the last holder's end is seen.
 - PID is refused where the server knows the peer's (a Unix socket), and required where it does not (TCP).
 - Too little memory: ``error 20 out_of_memory asked BYTES free BYTES``. No such GPU: ``error 28 …`` (``attach``).
+  Compute mode: ``error 19 …``.
+- A line that nobody asked for is ``lost REASON``: everything that this connection attached is gone, by a fault, by the
+  MPS server's end or at its request.
 - FAILURE: not_supported, not_found, gpu_is_lost, no_permission, driver_mismatch, slow (with MILLISECONDS).
 - ``fail all nvmlInit …`` meets functions that have no GPU; ``all`` meets every one of them.
 - Anything unknown or malformed: ``error 2 REASON``; the connection stays open.
 
 **From Python.** ``engine.Gpus(specs)`` is the state (``spec.parse_specs`` reads a configuration);
-``gpus.view([(gpu, memory_bytes), …])`` is the part of it that one allocation sees; both are given to
+``view.View(gpus, [(gpu, memory_bytes), …])`` is the part of it that one allocation sees; both are given to
 ``serve_connection`` as they are. ``view.close()`` ends the view's loads and connections.
 """
 
@@ -47,8 +56,9 @@ import re
 from collections.abc import Awaitable, Callable
 
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab.standins.gpu import answers
-from slurm_gpushare.lab.standins.gpu.engine import ALL, Gpus, NoSuchGpu, NoSuchLoad, OutOfMemory, View
+from slurm_gpushare.lab.standins.gpu import answers, mps
+from slurm_gpushare.lab.standins.gpu.engine import ALL, DeviceInUse, Gpus, NoSuchGpu, NoSuchLoad, OutOfMemory
+from slurm_gpushare.lab.standins.gpu.view import View
 
 MAX_LINE = 64 * 1024
 
@@ -56,8 +66,12 @@ MAX_LINE = 64 * 1024
 class _Connection:
     """One client: what it attached, and what it may do."""
 
-    def __init__(self, gpus: Gpus, peer_pid: int | None, allow_control: bool) -> None:
+    def __init__(
+        self, gpus: Gpus, peer_pid: int | None, allow_control: bool, write: Callable[[bytes], None] = lambda line: None
+    ) -> None:
         self.gpus = gpus
+        self.write = write
+        self.server: mps.Server | None = None
         self.peer_pid = peer_pid
         self.allow_control = allow_control
         self.handles: set[int] = set()
@@ -66,6 +80,12 @@ class _Connection:
             "attach": self.attach,
             "change": self.change,
             "detach": self.detach,
+            "fault": self.fault,
+            "mps-serve": self.mps_serve,
+            "mps-client": self.mps_client,
+            "mps-leave": lambda pid: self.gpus.mps.leave(self._client_of_server(pid)) or "",
+            "mps-terminate": lambda pid: self.gpus.terminate(self._server(), self._client_of_server(pid)) or "",
+            "mps-state": lambda: f"{self._server().state} {len(self._server().clients)}",
             "snapshot": lambda: json.dumps(gpus.snapshot(), separators=(",", ":")),
             "fail": self.fail,
             "heal": self.heal,
@@ -90,6 +110,10 @@ class _Connection:
             return f"error {error.code} {error}"
         except OutOfMemory as error:
             return f"error {answers.MEMORY} {error}"
+        except mps.TooManyClients as error:
+            return f"error {answers.INSUFFICIENT_RESOURCES} {error}"
+        except DeviceInUse as error:
+            return f"error {answers.IN_USE} {error}"
         except NoSuchGpu as error:
             return f"error {answers.GPU_NOT_FOUND} {error}"
         except LabError as error:
@@ -113,7 +137,8 @@ class _Connection:
         process = self.peer_pid if pid is None else _number(pid, "process id")
         if not process:
             raise LabError("the client's process cannot be seen from here (another pid namespace, not below this one)")
-        handle = self.gpus.attach(process, self.gpus.find(gpu), _number(sm, "SM percent"), _number(memory, "memory"))
+        wanted = _number(sm, "SM percent"), _number(memory, "memory")
+        handle = self.gpus.attach(process, self.gpus.find(gpu), *wanted, on_lost=self.lost)
         self.handles.add(handle)
         return str(handle)
 
@@ -124,6 +149,27 @@ class _Connection:
     def detach(self, handle: str) -> str:
         self.gpus.detach(self._own(handle))
         self.handles.discard(int(handle))
+        return ""
+
+    def lost(self, reason: str) -> None:
+        self.write(f"lost {reason}\n".encode())
+
+    def fault(self, gpu: str) -> str:
+        self.gpus.fault(self._known_peer(), self.gpus.find(gpu))
+        return ""
+
+    def mps_serve(self, gpus: str) -> str:
+        self.server = self.gpus.serve(self._known_peer(), [self.gpus.find(gpu) for gpu in gpus.split(",")])
+        return ""
+
+    def mps_client(self, pid: str, threads: str, limits: str) -> str:
+        if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", threads) or not 0 < float(threads) <= 100:
+            raise LabError(f"{threads!r} percent of the threads: it must be above 0 and at most 100")
+        by_gpu = {}
+        for limit in limits.split(",") if limits != "-" else ():
+            gpu, _, size = limit.partition("=")
+            by_gpu[self.gpus.find(gpu)] = _number(size, "memory limit")
+        self.gpus.join(self._server(), _number(pid, "process id"), float(threads), by_gpu)
         return ""
 
     def fail(self, gpu: str, function: str, failure: str, milliseconds: str = "0") -> str:
@@ -143,13 +189,34 @@ class _Connection:
         return json.dumps(self.gpus.failures(), separators=(",", ":"))
 
     def close(self) -> None:
-        """End what this connection attached; a closed view has ended it already."""
+        """End what this connection attached; what was lost, or was in a closed view, has ended already."""
         for handle in self.handles:
             try:
                 self.gpus.detach(handle)
             except NoSuchLoad:
                 pass
+        if self.handles and self.peer_pid:
+            self.gpus.mps.leave(self.peer_pid)
         self.handles.clear()
+        if self.server:
+            self.gpus.end_server(self.server)
+
+    def _known_peer(self) -> int:
+        if not self.peer_pid:
+            raise LabError("the client's process cannot be seen from here")
+        return self.peer_pid
+
+    def _server(self) -> mps.Server:
+        if self.server is None:
+            raise LabError("this connection is no MPS server's: mps-serve comes first")
+        return self.server
+
+    def _client_of_server(self, pid: str) -> int:
+        number = _number(pid, "process id")
+        client = self.gpus.mps.client(number)
+        if client and client.server is not self._server():
+            raise LabError(f"process {pid} is the client of another server")
+        return number
 
     def _own(self, word: str) -> int:
         handle = _number(word, "handle")
@@ -188,7 +255,7 @@ async def serve_connection(
     ``peer_pid`` is the client's process where the server knows it (0: it has one that cannot be seen), None where the
     client must tell it. ``allow_control`` permits scripted failures. ``reader`` should have the limit ``MAX_LINE``.
     """
-    connection = _Connection(gpus, peer_pid, allow_control)
+    connection = _Connection(gpus, peer_pid, allow_control, writer.write)
     if isinstance(gpus, View):
         gpus.on_close.append(writer.transport.abort)
     try:

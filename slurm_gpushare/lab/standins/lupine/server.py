@@ -10,14 +10,14 @@ import asyncio
 import itertools
 import os
 import re
-import signal
 import sys
 from pathlib import Path
 
 from slurm_gpushare.errors import EXIT_FAILED, LabError
 from slurm_gpushare.lab.standins.gpu import protocol
-from slurm_gpushare.lab.standins.gpu.daemon import load_specs
+from slurm_gpushare.lab.standins.gpu.daemon import load_gpus
 from slurm_gpushare.lab.standins.gpu.engine import Gpus
+from slurm_gpushare.lab.standins.serving import Serving
 
 DEFAULT_PORT = 14833
 HELLO = b"allocation lupine 1\n"
@@ -41,16 +41,8 @@ def read_port(text: str | None) -> int:
 async def serve(gpus: Gpus, port: int) -> None:
     """Serve on every address until SIGTERM or SIGINT. Raises OSError when the port is taken."""
     children = itertools.count(FIRST_CHILD)
-    tasks: set[asyncio.Task] = set()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 hello = await reader.readline()
@@ -59,20 +51,16 @@ async def serve(gpus: Gpus, port: int) -> None:
                 return
             writer.write(b"ok\n")
             await protocol.serve_connection(reader, writer, gpus, next(children), False)
-        except (OSError, ValueError, TimeoutError, asyncio.CancelledError):
-            pass  # the client vanished, was silent or sent no line, or the server ends: nobody is left to answer
+        except (OSError, ValueError, TimeoutError):
+            pass  # the client vanished, was silent or sent no line: nobody is left to answer
         finally:
             writer.close()
 
-    server = await asyncio.start_server(client, "0.0.0.0", port, limit=protocol.MAX_LINE)
-    print(f"Server listening on port {port}...", flush=True)
-    try:
-        await stop.wait()
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with Serving() as serving:
+        handler = serving.client(client)
+        serving.add(await asyncio.start_server(handler, "0.0.0.0", port, limit=protocol.MAX_LINE))
+        print(f"Server listening on port {port}...", flush=True)
+        await serving.stopped.wait()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", required=True, help="JSON file that describes the GPUs")
     options = parser.parse_args(argv)
     try:
-        asyncio.run(serve(Gpus(load_specs(options.config)), read_port(os.environ.get("LUPINE_PORT"))))
+        asyncio.run(serve(load_gpus(options.config), read_port(os.environ.get("LUPINE_PORT"))))
     except (LabError, OSError) as error:
         print(f"lupine_driver_server: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -172,15 +172,9 @@ nvmlReturn_t call_rows(const char *function, nvmlDevice_t device, const unsigned
     return end(result);
 }
 
-nvmlReturn_t call_handle(const char *function, const char *word, nvmlDevice_t *device)
+static nvmlReturn_t request_device(const char *request, nvmlDevice_t *device)
 {
-    char request[MAX_REQUEST];
     unsigned long long index;
-
-    if (!word || !device || !*word || strpbrk(word, " \n") || strlen(word) > 128)
-        return NVML_ERROR_INVALID_ARGUMENT;
-    snprintf(request, sizeof request, "call %s %s", function, word);
-
     nvmlReturn_t result = request_numbers(request, 1, &index);
 
     if (result == NVML_SUCCESS && index >= MAX_DEVICES)
@@ -188,6 +182,29 @@ nvmlReturn_t call_handle(const char *function, const char *word, nvmlDevice_t *d
     if (result == NVML_SUCCESS)
         *device = &devices[index];
     return result;
+}
+
+nvmlReturn_t call_handle(const char *function, const char *word, nvmlDevice_t *device)
+{
+    char request[MAX_REQUEST];
+
+    if (!word || !device || !*word || strpbrk(word, " \n") || strlen(word) > 128)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    snprintf(request, sizeof request, "call %s %s", function, word);
+    return request_device(request, device);
+}
+
+nvmlReturn_t call_device(const char *function, nvmlDevice_t device, const unsigned long long *argument,
+                         nvmlDevice_t *other)
+{
+    char request[MAX_REQUEST];
+    int written = device_request(request, function, device);
+
+    if (!written || !other)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (argument)
+        snprintf(request + written, sizeof request - (size_t)written, " %llu", *argument);
+    return request_device(request, other);
 }
 
 nvmlReturn_t check_initialized(void)

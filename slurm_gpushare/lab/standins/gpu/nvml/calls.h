@@ -22,6 +22,10 @@ nvmlReturn_t call_rows(const char *function, nvmlDevice_t device, const unsigned
 /* Finds a device by index, UUID or bus id. */
 nvmlReturn_t call_handle(const char *function, const char *word, nvmlDevice_t *device);
 
+/* Asks a device, with or without (NULL) an argument, for another device. */
+nvmlReturn_t call_device(const char *function, nvmlDevice_t device, const unsigned long long *argument,
+                         nvmlDevice_t *other);
+
 /* NVML_SUCCESS between nvmlInit and nvmlShutdown. */
 nvmlReturn_t check_initialized(void);
 

@@ -190,6 +190,14 @@ static int open_tcp(const char *place, char *hello, size_t size)
     return fd;
 }
 
+bool endpoint_open_unix(struct endpoint *endpoint, const char *path)
+{
+    endpoint_close(endpoint);
+    endpoint->fd = open_unix(path);
+    endpoint->sees_pid = true;
+    return endpoint->fd >= 0;
+}
+
 const char *endpoint_open(struct endpoint *endpoint)
 {
     const char *name = endpoint_name();

@@ -23,6 +23,9 @@ const char *endpoint_name(void);
 /* Connects; the descriptor is close-on-exec. Returns NULL, or why not (static text, or the server's own line). */
 const char *endpoint_open(struct endpoint *endpoint);
 
+/* Connects to a Unix socket that speaks in the same lines. Returns whether it could. */
+bool endpoint_open_unix(struct endpoint *endpoint, const char *path);
+
 void endpoint_close(struct endpoint *endpoint);
 
 /* Sends one request (without newline). Returns false, and closes, when the connection is lost.

@@ -74,6 +74,12 @@ typedef struct {
 } nvmlTemperature_t;
 
 typedef struct {
+    unsigned multiprocessorCount, sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount;
+    unsigned sharedJpegCount, sharedOfaCount, gpuInstanceSliceCount, computeInstanceSliceCount;
+    unsigned long long memorySizeMB;
+} nvmlDeviceAttributes_t;
+
+typedef struct {
     unsigned version, isSupportedDevice;
 } nvmlGpmSupport_t;
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab.standins.gpu.daemon import load_specs, main
+from slurm_gpushare.lab.standins.gpu.daemon import load_gpus, main
 
 
 def test_everybody_may_connect_and_the_socket_goes_with_the_daemon(machine) -> None:
@@ -49,7 +49,7 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, text: str 
     if text is not None:
         path.write_bytes(text.encode("latin-1"))
     with pytest.raises(LabError, match=str(path)):
-        load_specs(str(path))
+        load_gpus(str(path))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")

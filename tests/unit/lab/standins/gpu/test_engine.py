@@ -16,6 +16,7 @@ from slurm_gpushare.lab.standins.gpu.engine import (
     NoSuchLoad,
     OutOfMemory,
 )
+from slurm_gpushare.lab.standins.gpu.view import View
 
 SPECS = [
     GpuSpec("GPU-aa-1", "one", 100, 30, 250, "6.0", 0),
@@ -235,9 +236,9 @@ def test_gpus_are_found_by_index_uuid_its_beginning_and_bus() -> None:
 
 def test_a_view_sees_and_counts_its_own_processes_alone() -> None:
     gpus, clock = machine()
-    first = gpus.view([(1, 20 * MIB)])
-    second = gpus.view([(1, 20 * MIB), (0, 50 * MIB)])
-    whole = gpus.view([(1, 10 * MIB)], whole_card_utilisation=True)
+    first = View(gpus, [(1, 20 * MIB)])
+    second = View(gpus, [(1, 20 * MIB), (0, 50 * MIB)])
+    whole = View(gpus, [(1, 10 * MIB)], whole_card_utilisation=True)
     assert (len(first), len(second)) == (1, 2)
     assert [second.spec(gpu).uuid for gpu in range(2)] == ["GPU-ab-2", "GPU-aa-1"]
     first.attach(9, 0, 60, 5 * MIB)
@@ -254,10 +255,10 @@ def test_a_view_sees_and_counts_its_own_processes_alone() -> None:
 
 def test_partitions_are_reserved_on_the_card_and_strict() -> None:
     gpus, _ = machine()
-    view = gpus.view([(0, 60 * MIB)])
+    view = View(gpus, [(0, 60 * MIB)])
     assert gpus.memory(0) == (100 * MIB, 60 * MIB, 40 * MIB)
     with pytest.raises(OutOfMemory):
-        gpus.view([(0, 41 * MIB)])
+        View(gpus, [(0, 41 * MIB)])
     with pytest.raises(OutOfMemory):
         gpus.attach(1, 0, 0, 41 * MIB)
     with pytest.raises(OutOfMemory) as refusal:
@@ -265,18 +266,18 @@ def test_partitions_are_reserved_on_the_card_and_strict() -> None:
     assert refusal.value.free == 60 * MIB
     # Nothing stays behind of a request that fitted on one GPU and not on the other.
     with pytest.raises(OutOfMemory):
-        gpus.view([(1, 1 * MIB), (0, 41 * MIB)])
+        View(gpus, [(1, 1 * MIB), (0, 41 * MIB)])
     assert gpus.memory(1)[1] == 0
     for partitions in ([(0, 1), (0, 1)], [(0, 0)]):
         with pytest.raises(LabError):
-            gpus.view(partitions)
+            View(gpus, partitions)
     with pytest.raises(LabError):
-        view.view([(0, 1)])
+        View(view, [(0, 1)])
 
 
 def test_handles_are_of_the_view_that_gave_them() -> None:
     gpus, _ = machine()
-    view = gpus.view([(0, MIB)])
+    view = View(gpus, [(0, MIB)])
     own, other = view.attach(1, 0, 1, 0), gpus.attach(2, 0, 1, 0)
     with pytest.raises(NoSuchLoad):
         view.detach(other)
@@ -286,7 +287,7 @@ def test_handles_are_of_the_view_that_gave_them() -> None:
 
 def test_a_closed_view_leaves_nothing() -> None:
     gpus, clock = machine()
-    view = gpus.view([(0, 60 * MIB), (1, 50 * MIB)])
+    view = View(gpus, [(0, 60 * MIB), (1, 50 * MIB)])
     view.attach(1, 0, 50, 60 * MIB)
     view.attach(1, 1, 50, 50 * MIB)
     clock.now += 2 * PERIOD_US
@@ -300,13 +301,13 @@ def test_a_closed_view_leaves_nothing() -> None:
     assert len(view) == 0
     clock.now += 2 * PERIOD_US
     assert gpus.utilisation(0)[0] == 0
-    gpus.view([(0, 100 * MIB)])
+    View(gpus, [(0, 100 * MIB)])
 
 
 @given(st.lists(st.tuples(gpu_index, sm_percent), min_size=1, max_size=12), st.integers(1, 5))
 def test_the_views_of_a_card_add_up_to_the_card(loads: list[tuple[int, int]], views: int) -> None:
     gpus, clock = machine()
-    parts = [gpus.view([(0, MIB), (1, MIB)]) for _ in range(views)]
+    parts = [View(gpus, [(0, MIB), (1, MIB)]) for _ in range(views)]
     for number, (gpu, sm) in enumerate(loads):
         parts[number % views].attach(number + 1, gpu, sm, 0)
     clock.now += 3 * PERIOD_US
@@ -335,7 +336,7 @@ def test_the_nearest_rule_decides_what_fails() -> None:
 
 def test_a_failure_of_a_card_is_seen_in_its_views() -> None:
     gpus, _ = machine()
-    view = gpus.view([(1, MIB)])
+    view = View(gpus, [(1, MIB)])
     gpus.fail(1, "nvmlDeviceGetName", "gpu_is_lost")
     assert view.failure(0, "nvmlDeviceGetName") == ("gpu_is_lost", 0)
     assert gpus.failure(0, "nvmlDeviceGetName") is None

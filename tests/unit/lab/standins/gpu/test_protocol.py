@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from slurm_gpushare.lab.standins.gpu import answers
 from slurm_gpushare.lab.standins.gpu.engine import MIB, PERIOD_US, Gpus, GpuSpec
 from slurm_gpushare.lab.standins.gpu.protocol import MAX_LINE, serve_connection
+from slurm_gpushare.lab.standins.gpu.view import View
 
 SPECS = [
     GpuSpec("GPU-aa-1", "Tesla P100-PCIE-16GB", 100, 30, 250, "6.0", 0),
@@ -120,6 +121,12 @@ def test_the_values_of_the_functions() -> None:
         ("", answers.INVALID_ARGUMENT),
         ("dance", answers.INVALID_ARGUMENT),
         ("close", answers.INVALID_ARGUMENT),
+        ("fault 2", answers.GPU_NOT_FOUND),
+        ("mps-serve", answers.INVALID_ARGUMENT),
+        ("mps-serve 0,2", answers.GPU_NOT_FOUND),
+        ("mps-client 5 25 -", answers.INVALID_ARGUMENT),
+        ("mps-terminate 5", answers.INVALID_ARGUMENT),
+        ("mps-state", answers.INVALID_ARGUMENT),
         ("snapshot all", answers.INVALID_ARGUMENT),
         ("call", answers.INVALID_ARGUMENT),
         ("call nvmlDeviceGetFanSpeed 0", answers.INVALID_ARGUMENT),
@@ -140,6 +147,35 @@ def test_refusals_have_nvml_s_number_and_leave_the_connection_open(line: str, co
     assert refusal.startswith(f"error {code} ")
     assert after == "ok 2"
     assert gpus.processes(0) == []
+
+
+def test_an_mps_server_says_who_its_clients_are() -> None:
+    gpus = Gpus(SPECS, Clock())
+    expected = {
+        "mps-serve 1": "ok",
+        "mps-serve 0": "error 2 process 77 is an MPS server or client already",
+        "mps-client 5 25 1=1048576": "ok",
+        "mps-client 5 25 -": "error 2 process 5 is an MPS server or client already",
+        "mps-client 6 0 -": "error 2 '0' percent of the threads: it must be above 0 and at most 100",
+        "mps-client 6 25 1=1G": "error 2 memory limit '1G' is not a number: it must be decimal digits",
+        "mps-state": "ok ACTIVE 1",
+        "mps-terminate 6": "error 2 6 is no client of server 77",
+        "mps-terminate 5": "ok",
+        "mps-leave 5": "ok",
+        "mps-leave 6": "ok",
+    }
+    assert dict(zip(expected, talk(gpus, *expected), strict=True)) == expected
+    assert gpus.mps.servers == {}
+    assert gpus.processes(1) == []
+
+
+@pytest.mark.parametrize(("driver", "most"), [("580.95.05", 48), ("590.44.01", 60)])
+def test_a_server_takes_so_many_clients(driver: str, most: int) -> None:
+    gpus = Gpus(SPECS, Clock(), driver)
+    joining = [f"mps-client {pid} 100 -" for pid in range(100, 100 + most + 1)]
+    _, *answered = talk(gpus, "mps-serve 1", *joining)
+    assert answered[:most] == ["ok"] * most
+    assert answered[most].startswith(f"error {answers.INSUFFICIENT_RESOURCES} ")
 
 
 def test_an_unknown_function_is_answered_with_the_nearest() -> None:
@@ -175,7 +211,7 @@ def test_a_load_changes_and_ends_by_its_connection_alone() -> None:
 
 def test_a_server_that_cannot_see_its_clients_is_told_their_pid() -> None:
     gpus = Gpus(SPECS, Clock())
-    view = gpus.view([(1, 50 * MIB)])
+    view = View(gpus, [(1, 50 * MIB)])
 
     async def conversation() -> None:
         async with Served(view, None) as served:
@@ -198,7 +234,7 @@ def test_a_process_that_cannot_be_seen_is_refused() -> None:
 
 
 def test_closing_a_view_closes_its_connections() -> None:
-    view = Gpus(SPECS, Clock()).view([(1, MIB)])
+    view = View(Gpus(SPECS, Clock()), [(1, MIB)])
 
     async def conversation() -> None:
         async with Served(view, 5) as served:

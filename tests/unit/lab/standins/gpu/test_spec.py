@@ -3,7 +3,7 @@
 import pytest
 
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab.standins.gpu.spec import GpuSpec, parse_specs
+from slurm_gpushare.lab.standins.gpu.spec import GpuSpec, parse_driver_version, parse_specs
 
 CARD = {
     "uuid": "GPU-1",
@@ -43,6 +43,7 @@ def test_pci_bus_ids_are_unique_and_of_nvml_s_form() -> None:
         ("capability", "6"),
         ("minor", 255),
         ("minor", -1),
+        ("compute_mode", "EXCLUSIVE_THREAD"),
     ],
 )
 def test_an_impossible_value_is_refused_with_its_key_and_value(key: str, value: object) -> None:
@@ -69,3 +70,12 @@ def test_an_impossible_value_is_refused_with_its_key_and_value(key: str, value: 
 def test_unknown_missing_and_doubled_is_refused(document: object) -> None:
     with pytest.raises(LabError):
         parse_specs(document)
+
+
+def test_a_driver_version_may_be_told() -> None:
+    document = {"gpus": [{**CARD, "compute_mode": "EXCLUSIVE_PROCESS"}], "driver_version": "615.10.01"}
+    assert parse_specs(document)[0].compute_mode == "EXCLUSIVE_PROCESS"
+    assert parse_driver_version(document) == "615.10.01"
+    assert parse_driver_version({"gpus": []}) == "580.95.05"
+    with pytest.raises(LabError, match="R615"):
+        parse_driver_version({"gpus": [], "driver_version": "R615"})

@@ -47,16 +47,17 @@ def poll(condition: Callable[[], bool], what: str) -> None:
 class Machine:
     """A running daemon, and clients of it. Everything that was started ends with it."""
 
-    def __init__(self, folder: Path, build: Path) -> None:
+    def __init__(self, folder: Path, build: Path, gpus: list[dict] | None = None, **settings: str) -> None:
         self.socket = str(folder / "socket")
         self.config = folder / "gpus.json"
-        self.config.write_text(json.dumps({"gpus": [P100, A100]}))
+        self.config.write_text(json.dumps({"gpus": gpus or [P100, A100], **settings}))
         self.build = build
         self.processes: list[subprocess.Popen] = []
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"},
             "NVML_STANDIN_ENDPOINT": f"unix:{self.socket}",
             "LD_LIBRARY_PATH": str(build),
+            "CUDA_MPS_PIPE_DIRECTORY": str(folder / "no-mps"),
         }
 
     def start(self) -> subprocess.Popen:
@@ -90,9 +91,9 @@ class Machine:
         self.processes.append(process)
         return process
 
-    def attached(self, gpu: int, sm: int, memory: str) -> subprocess.Popen:
+    def attached(self, gpu: int, sm: int, memory: str, **environment: str) -> subprocess.Popen:
         """Start gpu-workload and return when its load is there."""
-        process = self.workload("--gpu", str(gpu), "--sm", str(sm), "--memory", memory)
+        process = self.workload("--gpu", str(gpu), "--sm", str(sm), "--memory", memory, **environment)
         poll(lambda: process.pid in self.pids(gpu), f"{process.args} is seen")
         return process
 
@@ -166,3 +167,24 @@ def machine(tmp_path: Path, build: Path) -> Iterator[Machine]:
         yield machine
     finally:
         machine.close()
+
+
+@pytest.fixture
+def make_machine(tmp_path: Path, build: Path) -> Iterator[Callable[..., Machine]]:
+    """``make_machine(gpus, folder=…, **settings)``: a node with the cards, which are changes of an A100."""
+    machines = []
+
+    def make(*gpus: dict, folder: Path = tmp_path, **settings: str) -> Machine:
+        cards = [
+            {**A100, "uuid": f"GPU-{place + 1:08}-0000-0000-0000-000000000000", "minor": place, **gpu}
+            for place, gpu in enumerate(gpus)
+        ]
+        machines.append(Machine(folder, build, cards, **settings))
+        machines[-1].start()
+        return machines[-1]
+
+    try:
+        yield make
+    finally:
+        for machine in machines:
+            machine.close()
