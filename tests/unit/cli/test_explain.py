@@ -126,3 +126,15 @@ def test_the_accounting_database_knows_the_users_account(capsys, tmp_path) -> No
     sacctmgr.chmod(0o755)
     assert module.default_account("alice") == "physics"
     assert module.default_qos("alice", "physics") == "night" and module.default_qos("alice", "other") is None
+
+
+def test_a_part_of_a_gpu_is_told_as_what_it_is(capsys, tmp_path) -> None:
+    policy = tmp_path / "gpushare.yaml"
+    types = "{a100_2g.10gb: {gpu: A100-PCIE-40GB, profile: 2g.10gb}}"
+    policy.write_text(f"partitions: {{mig: mig}}\nbackends: {{mig: {{types: {types}}}}}\n")
+    words = ["-p", "mig", "--user=alice", "--policy", str(policy)]
+    status, data = decided(capsys, "--gres=gpu:0.25", *words)
+    assert status == 0 and data["grant"]["backend"] == "mig" and data["grant"]["fraction"] == 0.285714285714
+    assert "gpu:a100_2g.10gb:1" in data["message"] and "2/7 of a GPU" in data["message"]
+    status, data = decided(capsys, "--gres=gpu:0.5", *words)
+    assert status == 1 and "there are gpu:a100_2g.10gb (2/7 of a GPU, 9984 MiB)" in data["message"]

@@ -55,3 +55,12 @@ def test_the_reference_page_is_current(capsys) -> None:
     assert run("reference") == 0
     with open(PAGE, encoding="utf-8") as page:
         assert capsys.readouterr().out == page.read(), "run `gpushare policy reference > docs/policy.md`"
+
+
+def test_profiles(capsys) -> None:
+    assert run("profiles", "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    found = [row for row in rows if row["gpu"] == "A100-SXM4-40GB" and row["profile"] == "2g.10gb"]
+    assert [(row["backend"], row["fraction"], row["memory_mib"]) for row in found] == [("mig", "2/7", 9984)]
+    assert run("profiles") == 0
+    assert "2g.10gb" in capsys.readouterr().out
