@@ -32,7 +32,11 @@ class Place(Record):
 
 
 class LaunchRecord(Record):
-    """One job on one node, from prolog to epilog."""
+    """One job on one node, from prolog to epilog.
+
+    Its options, each where it applies: those of the backend's ``begin``; "card_share", the share of GPUs that programs
+    see whole, of which frameworks are told; "status", the exit status of a refusal.
+    """
 
     job_id: int
     uid: int
@@ -49,7 +53,7 @@ class LaunchRecord(Record):
     places: tuple[
         Place, ...
     ] = ()  # where the job's allocations on this node lie in a pool; empty where the client finds out
-    options: dict = {}  # noqa: RUF012 (never changed); values that prolog passes to the launcher: a refusal's status
+    options: dict = {}  # noqa: RUF012 (never changed); what else prolog found
 
 
 def record_to_json(record: LaunchRecord) -> str:

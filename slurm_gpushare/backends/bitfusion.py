@@ -26,8 +26,10 @@ from slurm_gpushare.errors import (
 
 # -p is a partition of the memory alone; clients have server processes of their own.
 ENFORCES = {"memory": "enforced", "compute": "none", "faults": "enforced"}
+MODES = {"Bitfusion's partition of the memory (`-p`), a server process for each client": ENFORCES}
 REMOTE = True
 SAMPLED = True
+SEES = "share"
 
 # What the client needs besides its own program, where the node has it. ~/.bitfusion lies in the home folder.
 CLIENT_FILES = ("/opt/bitfusion", "/etc/bitfusion", "/usr/share/bitfusion", "/var/lib/bitfusion", "/var/run/bitfusion")
@@ -63,6 +65,15 @@ def agrees(grant, environment: dict[str, str], settings) -> str | None:
     if held != need:
         return f"the grant costs {need} licences {settings.licence!r}, but Slurm gave this job {text or 'none'!r}"
     return None
+
+
+def begin(record, settings, environment: dict[str, str]) -> dict:
+    """Return nothing: the first task asks the pool, as the user."""
+    return {}
+
+
+def finish(job_id: int, node: str, settings) -> None:
+    """Do nothing: what the job holds in the pool is the user's, and ``epilog`` gives it back."""
 
 
 def fraction_text(fraction: float) -> str:

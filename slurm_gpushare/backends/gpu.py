@@ -1,8 +1,11 @@
 """Whole GPUs of the node: Slurm's own gres/gpu, where nothing is left to do."""
 
+# In the cgroup that Slurm makes with ConstrainDevices=yes there is no other GPU.
 ENFORCES = {"memory": "enforced", "compute": "enforced", "faults": "enforced"}
+MODES = {"Slurm keeps all other GPUs out of reach (`ConstrainDevices=yes`)": ENFORCES}
 REMOTE = False
 SAMPLED = False
+SEES = "share"
 
 
 def gpu_numbers(text: str) -> tuple[int, ...]:
@@ -26,6 +29,15 @@ def agrees(grant, environment: dict[str, str], settings) -> str | None:
     if count != grant.gpus:
         return f"the grant is of {grant.gpus} GPUs on each node, but Slurm gave this job {count} here"
     return None
+
+
+def begin(record, settings, environment: dict[str, str]) -> dict:
+    """Return nothing: Slurm has done all."""
+    return {}
+
+
+def finish(job_id: int, node: str, settings) -> None:
+    """Do nothing: there is nothing of the job's but what Slurm takes away."""
 
 
 def task_argv(grant, settings, step: str, command: list[str], tmpdir: str | None) -> list[str]:

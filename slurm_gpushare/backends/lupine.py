@@ -9,16 +9,32 @@ Standard library only: the launcher runs for every task.
 
 import os
 
-from slurm_gpushare.backends.gpu import epilog, task_argv
+from slurm_gpushare.backends.gpu import begin, epilog, finish, task_argv
 from slurm_gpushare.backends.places import agrees
 from slurm_gpushare.errors import BrokenInstallation
 
-__all__ = ["ENFORCES", "REMOTE", "SAMPLED", "agrees", "binds", "epilog", "prepare", "task_argv", "task_environment"]
+__all__ = [
+    "ENFORCES",
+    "MODES",
+    "REMOTE",
+    "SAMPLED",
+    "SEES",
+    "agrees",
+    "begin",
+    "binds",
+    "epilog",
+    "finish",
+    "prepare",
+    "task_argv",
+    "task_environment",
+]
 
 # Each connection has a server process of its own; of how much that takes the server keeps no account.
 ENFORCES = {"memory": "none", "compute": "none", "faults": "enforced"}
+MODES = {"placement alone, a server process for each client": ENFORCES}
 REMOTE = True
 SAMPLED = False  # its NVML shows whole cards, and by process the numbers of the server's own
+SEES = "card"
 
 LIBRARIES = "/opt/lupine/lib"  # where its client image has them
 

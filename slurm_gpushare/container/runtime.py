@@ -67,7 +67,8 @@ class Apptainer:
         An outer container leaves APPTAINER_* and SINGULARITY_* behind, which are input to the next one (its binds may
         not exist here), so they are dropped; APPTAINERENV_* and SINGULARITYENV_* are the user's. ``inside`` is what
         the container must have whatever the user set; its LD_LIBRARY_PATH comes before that of the user or the image,
-        which the runtime's script in the container reads there. ``shield`` is a folder to search first for helpers.
+        which the runtime's script in the container reads there, and its LD_PRELOAD before the user's for the container.
+        ``shield`` is a folder to search first for helpers.
         """
         kept = {
             name: value
@@ -76,9 +77,11 @@ class Apptainer:
         }
         for name, value in inside.items():
             users = [kept.pop(prefix + name, "") for prefix in ("APPTAINERENV_", "SINGULARITYENV_")]
+            after = users[0] or users[1]
             if name == "LD_LIBRARY_PATH":
-                after = users[0] or users[1]
                 value += ":" + after if after else "${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+            elif name == "LD_PRELOAD" and after:
+                value += ":" + after
             kept[self.environment_prefix + name] = value
         if shield:
             # The container's PATH is the image's own, so this reaches nobody but the runtime.

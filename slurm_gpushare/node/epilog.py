@@ -13,7 +13,7 @@ from slurm_gpushare import backends, paths
 from slurm_gpushare.errors import GpushareError
 from slurm_gpushare.launch import read_record
 from slurm_gpushare.node.folder import lock_job_folder, put_aside, remove_record, remove_work
-from slurm_gpushare.node.job import read_job
+from slurm_gpushare.node.job import Job, read_job
 from slurm_gpushare.node.log import reason, tell
 from slurm_gpushare.node.processes import kill_left
 from slurm_gpushare.node.user import clean_environment, run_as
@@ -45,41 +45,66 @@ def tell_agent(job_id: int, path: str, timeout: float = AGENT_TIMEOUT) -> bool:
         agent.close()
 
 
-def release(folder: int, work: str, backend: str | None, node_policy: str) -> str | None:
-    """Give back, as the owner of ``work`` in ``folder``, what a job holds of ``backend``; None: of any of the node's.
-
-    Returns why not all was given back, None when all was.
+def backends_of(backend: str | None, node_policy: str) -> list[tuple]:
+    """Return the module and the settings of ``backend``, where it is None of each of the node's.
 
     Raises
     ------
     BrokenInstallation
         There is no policy on this node to say how.
     """
+    settings = read_node_policy(node_policy).backends
+    return [(backends.find(name), settings[name]) for name in settings if backend in (None, name)]
+
+
+def release(folder: int, work: str, found: list[tuple]) -> str | None:
+    """Give back, as the owner of ``work`` in ``folder``, what a job holds of the backends ``found``.
+
+    Returns why not all was given back, None when all was.
+    """
     try:
         owner = os.stat("work", dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    settings = read_node_policy(node_policy).backends
-    found = [(backends.find(name), settings[name]) for name in settings if backend in (None, name)]
     environment = clean_environment(owner.st_uid)
 
     def action() -> bool:
         os.close(folder)  # its lock must not outlive the caller
-        done = [module.epilog(its_settings, work, environment) for module, its_settings in found]
+        done = [module.epilog(settings, work, environment) for module, settings in found]
         return all(done)
 
     well, output = run_as(owner.st_uid, owner.st_gid, action, RELEASE_TIMEOUT)
     return None if well else output.strip() or "the release was killed"
 
 
-def settle(folder: int, path: str, backend: str | None, node_policy: str) -> str | None:
+def finish(job: Job, found: list[tuple]) -> str | None:
+    """Have the backends ``found`` undo what they did for the job on this node, which is over.
+
+    Returns why not all was undone, None when all was.
+    """
+    failed = []
+    for module, settings in found:
+        try:
+            module.finish(job.job_id, job.node, settings)
+        except (GpushareError, OSError) as error:
+            failed.append(reason(error))
+    return "; ".join(failed) or None
+
+
+def settle(folder: int, path: str, backend: str | None, node_policy: str, over: Job | None) -> str | None:
     """Give back what the job of the locked ``folder`` at ``path`` holds, and remove the folder.
 
-    ``backend`` is that of its grant, "" where it has none, None where that is not known. Returns what was not done
-    and where the folder was put for the sweep to try again, None when all is well; raises BrokenInstallation.
+    ``backend`` is that of its grant, "" where it has none, None where that is not known. ``over`` is the job, None
+    where a later run of it may be here. Returns what was not done and where the folder was put for the sweep to try
+    again, None when all is well; raises BrokenInstallation.
     """
     try:
-        why = None if backend == "" else release(folder, os.path.join(path, "work"), backend, node_policy)
+        why = None
+        if backend != "":
+            found = backends_of(backend, node_policy)
+            undone = None if over is None else finish(over, found)
+            kept = release(folder, os.path.join(path, "work"), found)
+            why = "; ".join(filter(None, (undone, kept))) or None
         if why is not None:
             return f"not all that it held was released: {why}; {put_aside(path)} is kept"
         remove_work(folder)
@@ -110,9 +135,12 @@ def epilog(environment: dict[str, str], run_dir: str = paths.RUN_DIR, node_polic
         remove_record(run_dir, job.node, job.job_id)
         if folder is not None:
             backend = None if record is None else "" if record.grant is None else record.grant.backend
-            left = settle(folder, os.path.dirname(work), backend, node_policy)
-            if left is not None:
-                tell(f"epilog: job {job.job_id}: {left}")
+            left = settle(folder, os.path.dirname(work), backend, node_policy, job)
+        else:
+            # A prolog that was killed got no further than what its backend did.
+            left = finish(job, backends_of(None, node_policy))
+        if left is not None:
+            tell(f"epilog: job {job.job_id}: {left}")
     finally:
         if folder is not None:
             os.close(folder)

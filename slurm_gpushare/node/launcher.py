@@ -26,6 +26,8 @@ from slurm_gpushare.record import Record
 
 OPTIONS = ("record", "step", "container-image", "container-mounts", "dataset", "container-scope")
 
+LISTS = ("LD_LIBRARY_PATH", "LD_PRELOAD")  # variables of which the user's own value follows ours
+
 OUTSIDE = ("batch", "interactive")  # the steps that --container-scope=tasks leaves on the host
 
 
@@ -101,6 +103,7 @@ class Task(Record):
     nv: bool  # the container needs the node's NVIDIA driver
     folder: str = ""  # where its allocation in a pool is kept: the work folder, or one of its own in there
     place: Place | None = None  # where that allocation lies, None where the client finds out
+    options: dict = {}  # noqa: RUF012 (never changed); what prolog found: of the launch record
 
 
 def allocation_number(grant: Grant, step: str, environment: dict[str, str]) -> int:
@@ -170,15 +173,33 @@ def task_of(
             place = record.places[number]
     # A pool's client brings the driver's libraries of its own, which those of the node would hide.
     nv = record is not None and bool(record.gpus) and not backend.REMOTE
-    return Task(step, command, work, grant, backend, settings, nv, folder, place)
+    options = {} if record is None else record.options
+    return Task(step, command, work, grant, backend, settings, nv, folder, place, options)
+
+
+def variables_of(task: Task, environment: dict[str, str], present) -> dict[str, str]:
+    """Return what the task must find in its environment by prolog's word; ``present`` is called for what it has."""
+    given = dict(task.options.get("environment", ()))
+    if "card_share" in task.options:
+        from slurm_gpushare.node import frameworks  # only shares of a card that programs see whole need it
+
+        tasks = tasks_here(environment) if task.grant.tasks == 1 else 1
+        given.update(frameworks.variables(task.options["card_share"], task.grant.gpus, tasks, present))
+    return given
 
 
 def on_host(task: Task, environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     """Return the argv and the environment of a task outside a container."""
     argv = task.backend.task_argv(task.grant, task.settings, task.step, task.command, environment.get("TMPDIR"))
     given = task.backend.task_environment(task.folder, task.settings, task.place)
-    if "LD_LIBRARY_PATH" in given and environment.get("LD_LIBRARY_PATH"):
-        given["LD_LIBRARY_PATH"] += ":" + environment["LD_LIBRARY_PATH"]
+    if task.options:
+        given.update(variables_of(task, environment, environment.get))
+    for name in LISTS:
+        users = environment.get(name)
+        if users and name in given:
+            # A step inherits what its batch script was given.
+            inherited = (users + ":").startswith(given[name] + ":")
+            given[name] = users if inherited else given[name] + ":" + users
     return argv, {**environment, **given}
 
 
@@ -207,6 +228,8 @@ def in_container(
     inside = task.backend.task_environment(task.folder, task.settings, task.place)
     if inside:
         mounts.append(Mount(task.work, task.work, False))
+    mounts += [Mount(path, path, False) for path in task.options.get("binds", ())]
+    given = variables_of(task, environment, lambda name: runtime.inside(environment, name))
     if task.step == "batch":
         # The spooled script lies in a folder that no image sees.
         mounts.append(Mount(task.command[0], task.command[0], True))
@@ -221,12 +244,12 @@ def in_container(
     if task.settings is not None and task.settings.client == "outside":
         argv = runtime.exec_argv(image, mounts, task.command, cwd, pid=pid, env_file=CLIENT_ENV)
         argv = task.backend.task_argv(task.grant, task.settings, task.step, argv, environment.get("TMPDIR"))
-        return argv, {**runtime.around(runtime.environment(environment, {}, shield)), **inside}
+        return argv, {**runtime.around(runtime.environment(environment, given, shield)), **inside}
     tmpdir = runtime.inside(environment, "TMPDIR")
     argv = task.backend.task_argv(task.grant, task.settings, task.step, task.command, tmpdir)
     return (
         runtime.exec_argv(image, mounts, argv, cwd, nv=task.nv, pid=pid),
-        runtime.environment(environment, inside, shield),
+        runtime.environment(environment, {**inside, **given}, shield),
     )
 
 

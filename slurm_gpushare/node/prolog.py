@@ -121,11 +121,15 @@ def prolog(
     """
     job = read_job(environment)
     granted = looks_like_grant(environment.get("SLURM_JOB_EXTRA"))
-    record = make_record(job, environment, read_node_policy(node_policy) if granted else None, now)
+    policy = read_node_policy(node_policy) if granted else None
+    record = make_record(job, environment, policy, now)
     left = clear(job, run_dir, node_policy)
     if record is not None:
+        # Before the backend begins: by this folder epilog and sweep know of a job whose prolog was killed.
         folder = open_job_folder(run_dir, job.node, job.job_id, create=True)
         try:
+            if record.grant is not None:
+                record = begin(record, policy, environment)
             write_file(folder, "launch.json", record_to_json(record), job.gid)
         finally:
             os.close(folder)
@@ -136,6 +140,22 @@ def prolog(
         finally:
             os.close(folder)
     return left
+
+
+def begin(record: LaunchRecord, policy: NodePolicy, environment: dict[str, str]) -> LaunchRecord:
+    """Have the backend of a believed grant do its part; return the record with what tasks must know of it.
+
+    Where it cannot, the job is refused, and the grant stays in the record: the epilog undoes what was done.
+    """
+    grant = record.grant
+    backend = backends.find(grant.backend)
+    try:
+        options = dict(backend.begin(record, policy.backends[grant.backend], environment))
+    except GpushareError as error:
+        return record._replace(refused=str(error), options={"status": error.exit_status})
+    if policy.framework_memory and backend.SEES == "card" and grant.fraction < 1:
+        options["card_share"] = grant.fraction
+    return record._replace(options=options)
 
 
 def clear(job: Job, run_dir: str, node_policy: str) -> str | None:
@@ -151,7 +171,7 @@ def clear(job: Job, run_dir: str, node_policy: str) -> str | None:
 
     try:
         path = os.path.dirname(paths.work_dir(job.node, job.job_id))
-        left = settle(folder, path, None, node_policy)
+        left = settle(folder, path, None, node_policy, job)
         return None if left is None else f"an earlier run of job {job.job_id}: {left}"
     finally:
         os.close(folder)

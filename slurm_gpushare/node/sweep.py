@@ -12,7 +12,7 @@ import time
 
 from slurm_gpushare import paths
 from slurm_gpushare.errors import GpushareError
-from slurm_gpushare.node.epilog import settle, tell_agent
+from slurm_gpushare.node.epilog import backends_of, finish, settle, tell_agent
 from slurm_gpushare.node.folder import lock_job_folder, remove_record
 from slurm_gpushare.node.job import Job
 from slurm_gpushare.node.log import reason, tell
@@ -34,8 +34,8 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def end_marked(node: str, run_dir: str) -> None:
-    """Take the records of those jobs away whose epilog began and is no more; raises OSError."""
+def end_marked(node: str, run_dir: str, node_policy: str) -> None:
+    """Take the records of those jobs away whose epilog began and is no more; raises GpushareError or OSError."""
     for name in _names(os.path.join(run_dir, node, "jobs")):
         try:
             mark = os.stat(paths.ended_mark(node, int(name), run_dir)) if name.isdigit() else None
@@ -49,6 +49,11 @@ def end_marked(node: str, run_dir: str) -> None:
         try:
             tell(f"sweep: job {name}: its epilog was killed")
             tell_agent(int(name), paths.agent_socket(node, run_dir))
+            if folder is None:  # its prolog was killed too
+                left = finish(_job(node, int(name)), backends_of(None, node_policy))
+                if left is not None:
+                    tell(f"sweep: job {name}: {left}")
+                    continue
             remove_record(run_dir, node, int(name))
         finally:
             if folder is not None:
@@ -71,7 +76,8 @@ def give_back_left(node: str, run_dir: str, node_policy: str) -> None:
             if not runs:
                 _kill(folder, node, job_id)
             given_up = ended is not None and time.time() - int(ended) > GIVE_UP
-            left = settle(folder, os.path.join(jobs, name), "" if given_up else None, node_policy)
+            over = None if runs else _job(node, job_id)
+            left = settle(folder, os.path.join(jobs, name), "" if given_up else None, node_policy, over)
             if left is None or ended is None:
                 tell(f"sweep: job {job_id}: {left or 'what it had left is given back'}")
         finally:
@@ -83,7 +89,11 @@ def _kill(folder: int, node: str, job_id: int) -> None:
         owner = os.stat("work", dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return
-    kill_left(Job(job_id, owner.st_uid, owner.st_gid, "", node, ""), paths.work_dir(node, job_id))
+    kill_left(_job(node, job_id, owner.st_uid, owner.st_gid), paths.work_dir(node, job_id))
+
+
+def _job(node: str, job_id: int, uid: int = 0, gid: int = 0) -> Job:
+    return Job(job_id, uid, gid, "", node, "")
 
 
 def sweep(nodes: list[str], run_dir: str = paths.RUN_DIR, node_policy: str = paths.NODE_POLICY) -> bool:
@@ -94,7 +104,7 @@ def sweep(nodes: list[str], run_dir: str = paths.RUN_DIR, node_policy: str = pat
     well = True
     for node in nodes or _names(paths.NODE_STATE_DIR):
         try:
-            end_marked(node, run_dir)
+            end_marked(node, run_dir, node_policy)
             give_back_left(node, run_dir, node_policy)
         except (GpushareError, OSError) as error:
             well = False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from slurm_gpushare import paths
 from slurm_gpushare.node.epilog import settle, tell_agent
 from slurm_gpushare.node.folder import lock_job_folder, remove_record
+from slurm_gpushare.node.job import Job
 
 _NAME = re.compile(r"([1-9][0-9]*)(\.left\.[0-9]+)?")  # the second form: an epilog could not remove it (put_aside)
 
@@ -66,6 +67,8 @@ def give_back(left: Leftover, run_dir: str = paths.RUN_DIR, node_policy: str = p
         if not left.aside and os.path.lexists(paths.job_dir(left.node, left.job_id, run_dir)):
             tell_agent(left.job_id, paths.agent_socket(left.node, run_dir))
             remove_record(run_dir, left.node, left.job_id)
-        return settle(folder, left.path, None, node_policy)
+        runs = os.path.lexists(paths.job_dir(left.node, left.job_id, run_dir))  # a later run, where this one is aside
+        over = None if runs else Job(left.job_id, 0, 0, "", left.node, "")
+        return settle(folder, left.path, None, node_policy, over)
     finally:
         os.close(folder)
