@@ -19,6 +19,10 @@ UNKNOWN = "unknown"
 # they are of the same GPU seconds and are never added up.
 SOURCES = ("node", "server", "allocation")
 
+# What holds a job to its share, and how well, the best first (slurm_gpushare/backends/__init__.py).
+HELD = ("memory", "compute", "faults")
+HOW = ("enforced", "advisory", "none")
+
 
 @dataclass(frozen=True)
 class UsageRecord:
@@ -52,6 +56,7 @@ class UsageRecord:
     memory_peak_bytes: int | None
     energy_joules: float | None
     processes_seen: int | None
+    enforces: str | None = None  # what held the job to its share, as enforces_text writes it
 
     @property
     def coverage(self) -> float:
@@ -65,18 +70,36 @@ class UsageRecord:
         return (self.cluster, self.job_id, self.started, self.node, self.gpu)
 
 
+def enforces_text(enforces: dict[str, str]) -> str:
+    """Return what holds a job to its share as one text, such as ``memory=enforced,compute=advisory,faults=none``."""
+    return ",".join(f"{name}={enforces[name]}" for name in HELD)
+
+
+def enforces_of(texts: list[str | None]) -> str | None:
+    """Return the least of several such texts, None where one is not known; raises ValueError when one is none."""
+    if not texts or None in texts:
+        return None
+    parts = [dict(item.partition("=")[::2] for item in text.split(",")) for text in texts]
+    if any(tuple(part) != HELD for part in parts):
+        raise ValueError(f"{texts!r} are not all of the form {'=…,'.join(HELD)}=…")
+    return enforces_text({name: max((part[name] for part in parts), key=HOW.index) for name in HELD})
+
+
 def usage_to_json(record: UsageRecord) -> str:
     """Return the record as one line of JSON with its version."""
     return json.dumps({"v": VERSION, **asdict(record)}, separators=(",", ":"))
 
 
 def usage_from_dict(data: dict) -> UsageRecord:
-    """Read a record; raises GrantError for another version, a missing or an unknown key."""
+    """Read a record; raises GrantError for another version, a missing or an unknown key.
+
+    One without ``enforces`` is of an agent that did not know it.
+    """
     if not isinstance(data, dict) or data.get("v") != VERSION:
         version = data.get("v") if isinstance(data, dict) else data
         raise GrantError(f"usage record: version {version!r} is not known here, only {VERSION}")
     names = {item.name for item in fields(UsageRecord)}
     given = set(data) - {"v"}
-    if given != names:
-        raise GrantError(f"usage record: keys {sorted(given ^ names)} are missing or not known")
-    return UsageRecord(**{name: data[name] for name in names})
+    if given | {"enforces"} != names:
+        raise GrantError(f"usage record: keys {sorted((given | {'enforces'}) ^ names)} are missing or not known")
+    return UsageRecord(**{name: data[name] for name in given})

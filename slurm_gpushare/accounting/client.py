@@ -1,16 +1,21 @@
-"""Asks `gpushare serve` for reports. Standard library only: the command starts quickly."""
+"""Asks `gpushare serve` for reports and for what is measured now. Standard library only: the command starts quickly."""
 
 import hashlib
 import http.client
 import json
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from slurm_gpushare.accounting.selection import Selection, to_query
 from slurm_gpushare.errors import StoreError
 from slurm_gpushare.metrics.sender import munge_credential
 
 _TIMEOUT = 120.0  # seconds: sacct may have to read a long period first
+_LIVE_TIMEOUT = 5.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,28 @@ def report_jobs(service: str, selection: Selection) -> JobsAnswer:
     StoreError
         The service cannot be reached, refuses, or its answer is not readable; or munge is away.
     """
+    return _get(
+        service,
+        f"/v1/report/jobs?{to_query(selection)}",
+        _TIMEOUT,
+        lambda answer: JobsAnswer(list(answer["runs"]), [str(line) for line in answer["warnings"]]),
+    )
+
+
+def live(service: str) -> dict:
+    """Ask the service for what agents measure now (accounting/live.py, LiveBoard.view); raises StoreError likewise."""
+    return _get(
+        service, "/v1/live", _LIVE_TIMEOUT, lambda answer: {name: answer[name] for name in ("listening", "agents")}
+    )
+
+
+def _get(service: str, page: str, timeout: float, read: Callable[[dict], T]) -> T:
     parts = urllib.parse.urlsplit(service)
-    path = f"{parts.path.rstrip('/')}/v1/report/jobs?{to_query(selection)}"
+    path = parts.path.rstrip("/") + page
     headers = {"Authorization": "MUNGE " + munge_credential(hashlib.sha256(path.encode()).hexdigest())}
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
-        connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT)
+        connection = kind(parts.hostname, parts.port, timeout=timeout)
         try:
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
@@ -47,7 +68,7 @@ def report_jobs(service: str, selection: Selection) -> JobsAnswer:
     try:
         answer = json.loads(body)
         if status == 200:
-            return JobsAnswer(list(answer["runs"]), [str(line) for line in answer["warnings"]])
+            return read(answer)
         raise StoreError(f"{service}: {answer['error']}")
     except (ValueError, KeyError, TypeError):
         raise StoreError(f"{service}: status {status}, and not an answer of `gpushare serve`") from None

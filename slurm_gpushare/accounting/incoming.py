@@ -3,12 +3,13 @@
 import json
 
 from slurm_gpushare.errors import GrantError
-from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN, UsageRecord, usage_from_dict
+from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN, UsageRecord, enforces_of, usage_from_dict
 
 # What the store's columns hold.
 LENGTHS = {"cluster": 64, "node": 128, "gpu": 128, "gpu_name": 128, "backend": 64, "user": 128, "source": 32}
+LENGTHS |= {"enforces": 64}
 _QUALITIES = (MEASURED, ESTIMATED, UNKNOWN)
-_MAY_BE_NONE = {"gpu_index", "gpu_name", "memory_peak_bytes", "energy_joules", "processes_seen"}
+_MAY_BE_NONE = {"gpu_index", "gpu_name", "memory_peak_bytes", "energy_joules", "processes_seen", "enforces"}
 _MAY_BE_NONE |= {"gpu_seconds_used", "gpu_seconds_idle", "gpu_seconds_over"}
 _WHOLE = ("job_id", "uid", "gpu_index", "memory_peak_bytes", "processes_seen")
 _AMOUNTS = ("fraction", "started", "ended", "seconds_sampled", "gpu_seconds_reserved", "gpu_seconds_used")
@@ -50,6 +51,10 @@ def check(record: UsageRecord) -> UsageRecord:
         raise GrantError(f"usage record: fraction is {record.fraction!r}, not above 0 and at most 1")
     if record.ended < record.started:
         raise GrantError(f"usage record: ended {record.ended!r} lies before started {record.started!r}")
+    try:
+        enforces_of([record.enforces])
+    except ValueError as error:
+        raise GrantError(f"usage record: enforces is {record.enforces!r}: {error}") from None
     if record.quality not in _QUALITIES:
         raise GrantError(f"usage record: quality is {record.quality!r}, not one of {', '.join(_QUALITIES)}")
     return record

@@ -12,7 +12,7 @@ from slurm_gpushare.errors import GrantError
 from slurm_gpushare.grant import Grant, decode_grant, looks_like_grant
 from slurm_gpushare.slurm.sacct import JobRow
 from slurm_gpushare.slurm.tres import gres_count, gres_types, parse_tres
-from slurm_gpushare.usage import ESTIMATED, MEASURED, SOURCES, UNKNOWN, UsageRecord
+from slurm_gpushare.usage import ESTIMATED, MEASURED, SOURCES, UNKNOWN, UsageRecord, enforces_of
 
 # A node's clock and slurmctld's may differ by this many seconds: a usage record begins within its run, give or take.
 SLACK = 10.0
@@ -51,6 +51,8 @@ class RunReport:
     energy_joules: float | None
     quality: str  # the worst of the parts
     coverage: float | None  # share of the parts' time that was sampled, 0..1
+    enforces: str | None  # what held the run to its share: the least of the parts
+    reason: str | None  # why it was ended, where gpushare ended it
 
 
 KEYS = tuple(item.name for item in fields(RunReport))
@@ -139,6 +141,7 @@ def run_report(row: JobRow, records: Sequence[UsageRecord]) -> RunReport:
         start=row.start,
         end=row.end,
         elapsed_seconds=elapsed,
+        reason=row.reason,
         **_sums(records, missing, share.fraction, elapsed),
     )
 
@@ -219,6 +222,7 @@ def _sums(records: Sequence[UsageRecord], missing: int, fraction: float | None, 
         "energy_joules": total("energy_joules"),
         "quality": max(qualities, key=_WORSE.index, default=UNKNOWN),
         "coverage": round(math.fsum(sampled) / math.fsum(weights), 4) if records and sum(weights) > 0 else None,
+        "enforces": None if missing else enforces_of([record.enforces for record in records]),
     }
 
 
@@ -247,6 +251,7 @@ def _without_slurm(records: Sequence[UsageRecord]) -> RunReport:
         start=min(record.started for record in records),
         end=max(record.ended for record in records),
         elapsed_seconds=None,
+        reason=None,
         **_sums(records, 0, share.fraction, None),
     )
 

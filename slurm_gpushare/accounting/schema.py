@@ -53,6 +53,7 @@ class Usage(Base):
     memory_peak_bytes: Mapped[int | None] = mapped_column(BigInteger)
     energy_joules: Mapped[float | None] = mapped_column(Double)
     processes_seen: Mapped[int | None] = mapped_column(BigInteger)
+    enforces: Mapped[str | None] = mapped_column(String(LENGTHS["enforces"]))
 
     __table_args__ = (Index("gpushare_usage_ended", "ended"),)
 
@@ -83,6 +84,7 @@ class Job(Base):
     alloc_tres: Mapped[str] = mapped_column(Text)
     req_tres: Mapped[str] = mapped_column(Text)
     extra: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
     lost_request: Mapped[str | None] = mapped_column(Text)
 
 

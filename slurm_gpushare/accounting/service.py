@@ -1,4 +1,4 @@
-"""`gpushare serve`: takes usage records from agents, answers reports; HTTP, identity by munge."""
+"""`gpushare serve`: takes usage records and live samples from agents, answers reports; HTTP, identity by munge."""
 
 import asyncio
 import functools
@@ -15,11 +15,13 @@ from aiohttp import web
 
 from slurm_gpushare.accounting.identity import Identity, IdentityError, identify
 from slurm_gpushare.accounting.incoming import parse_lines
+from slurm_gpushare.accounting.live import LiveBoard
 from slurm_gpushare.accounting.refresh import Refresher
 from slurm_gpushare.accounting.report import SLACK, build
 from slurm_gpushare.accounting.selection import Selection, from_query
 from slurm_gpushare.accounting.store import Store
-from slurm_gpushare.errors import RequestError, StoreError
+from slurm_gpushare.errors import GrantError, RequestError, StoreError
+from slurm_gpushare.metrics.live import LONGEST, sample_from_json
 from slurm_gpushare.slurm.command import SlurmError
 from slurm_gpushare.slurm.config import slurm_user
 
@@ -48,8 +50,10 @@ class Service:
         identify: Callable[[str], Identity] = identify,
         slurm_user: Callable[[], int] = slurm_user,
         body_timeout: float = BODY_TIMEOUT,
+        live: LiveBoard | None = None,
     ):
         self._store = store
+        self._live = live or LiveBoard()
         self._refresher = refresher or Refresher(store)
         self._identify = identify
         self._ask_slurm_user = slurm_user
@@ -65,6 +69,8 @@ class Service:
         app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
         app.router.add_post("/v1/usage", self.post_usage)
         app.router.add_get("/v1/report/jobs", self.report_jobs, allow_head=False)
+        app.router.add_post("/v1/live", self.post_live)
+        app.router.add_get("/v1/live", self.live, allow_head=False)
         app.on_cleanup.append(self._close)
         return app
 
@@ -73,21 +79,30 @@ class Service:
 
         Answers 200 ``{"accepted": COUNT, "rejected": [{"index": LINE, "reason": TEXT}, …]}``.
         """
-        who = await self._who(request)
-        if not await self._is_operator(who.uid):
-            raise _Refusal(403, f"uid {who.uid} may not write usage records: only root and SlurmUser may")
-        try:
-            async with asyncio.timeout(self._body_timeout):
-                body = await request.read()
-        except TimeoutError:
-            raise _Refusal(408, f"the body did not arrive within {self._body_timeout:g} s") from None
-        _over(who, body, "the body")
+        who, body = await self._written(request, "usage records")
         records, rejected = await _in(self._sql, parse_lines, body)
         await _in(self._sql, self._store.add_usage, records)
         for index, reason in rejected:
             log(f"refused line {index} from uid {who.uid} at {request.remote}: {reason[:500]}")
         answer = [{"index": index, "reason": reason} for index, reason in rejected]
         return web.json_response({"accepted": len(records), "rejected": answer})
+
+    async def post_live(self, request: web.Request) -> web.Response:
+        """POST /v1/live: what an agent measures now (metrics/live.py), from root or SlurmUser. Answers 200 ``{}``."""
+        _, body = await self._written(request, "live samples")
+        if len(body) > LONGEST:
+            raise _Refusal(413, f"a live sample of {len(body)} bytes: {LONGEST} at most")
+        try:
+            self._live.put(sample_from_json(body))
+        except GrantError as error:
+            raise _Refusal(400, str(error)) from None
+        return web.json_response({})
+
+    async def live(self, request: web.Request) -> web.Response:
+        """GET /v1/live: the newest sample of every agent, as LiveBoard.view has it; only root and SlurmUser see all."""
+        who = await self._who(request)
+        _over(who, request.raw_path.encode(), "the path with its query")
+        return web.json_response(self._live.view(None if await self._is_operator(who.uid) else who.uid))
 
     async def report_jobs(self, request: web.Request) -> web.Response:
         """GET /v1/report/jobs?start=SECONDS&end=SECONDS[&user=NAME,…][&job=ID,…].
@@ -119,6 +134,19 @@ class Service:
         wide = replace(selection, start=selection.start - SLACK, end=selection.end + SLACK)
         rows, records = self._store.jobs(wide), self._store.usage(wide)
         return [asdict(one) for one in build(rows, records, selection.start, selection.end)]
+
+    async def _written(self, request: web.Request, what: str) -> tuple[Identity, bytes]:
+        """Return who writes, and the body; refuse all but root and SlurmUser before it is read."""
+        who = await self._who(request)
+        if not await self._is_operator(who.uid):
+            raise _Refusal(403, f"uid {who.uid} may not write {what}: only root and SlurmUser may")
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                body = await request.read()
+        except TimeoutError:
+            raise _Refusal(408, f"the body did not arrive within {self._body_timeout:g} s") from None
+        _over(who, body, "the body")
+        return who, body
 
     async def _who(self, request: web.Request) -> Identity:
         header = request.headers.get("Authorization", "")

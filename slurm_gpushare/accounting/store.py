@@ -116,10 +116,22 @@ class Store:
             # Only now: the journal's mode is written into the file, and a file that is refused stays as it is.
             event.listen(self._engine, "connect", _set_up_sqlite)
             self._engine.dispose()
+        if version is not None:
+            self._add_columns()
         if version is None:
             with self._engine.begin() as connection:
                 Base.metadata.create_all(connection)
                 self._write(connection, Meta, [{"name": "schema", "value": str(VERSION)}])
+
+    def _add_columns(self) -> None:
+        """Add the columns that an older gpushare of the same version of tables did not have; they may be null."""
+        with self._engine.begin() as connection:
+            for table in (Usage.__table__, Job.__table__):
+                there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+                for column in table.columns:
+                    if column.name not in there:
+                        kind = column.type.compile(connection.dialect)
+                        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
     def _upsert(self, model: type[Base], rows: Iterable[dict]) -> None:
         rows = list(rows)

@@ -65,6 +65,10 @@ def lab() -> None:
     help="What the pool does with the allocation of a client that vanished.",
 )
 @click.option("--lupine", is_flag=True, help="With a LUPINE server of 2 GPUs, and a node and a partition that use it.")
+@click.option("--mps", is_flag=True, help="With a node of 2 GPUs and a partition that shares them by MPS.")
+@click.option("--mig", is_flag=True, help="With a node whose GPU is parted by MIG, and a partition.")
+@click.option("--vgpu", is_flag=True, help="With a node that has an NVIDIA vGPU, and a partition.")
+@click.option("--hami", is_flag=True, help="With a node of 2 GPUs and a partition that shares them by HAMi-core.")
 @click.option("--bare", is_flag=True, help="Plain Slurm, without this project.")
 @click.option("--samples", is_flag=True, help="With the data set and the image of the example jobs.")
 def up(name: str, samples: bool, **settings: object) -> None:

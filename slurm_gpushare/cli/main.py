@@ -18,6 +18,8 @@ COMMANDS = {
     "pool": ("slurm_gpushare.cli.pool:pool", "What of the pool is in use by whom, and what differs from Slurm."),
     "report": ("slurm_gpushare.cli.report:report", "What jobs reserved and what they used."),
     "serve": ("slurm_gpushare.cli.serve:serve", "Keep the store of usage records and answer reports."),
+    "status": ("slurm_gpushare.cli.status:status", "Every GPU of the cluster, who has it, what is measured now."),
+    "watch": ("slurm_gpushare.cli.watch:watch", "Warn or end jobs that hold more GPU memory than their share."),
     "why": ("slurm_gpushare.cli.why:why", "Say why a job waits, and what would start sooner."),
 }
 

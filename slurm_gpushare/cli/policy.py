@@ -1,10 +1,11 @@
-"""`gpushare policy check|show|compile|slurm-limits|reference`."""
+"""`gpushare policy check|show|compile|slurm-limits|profiles|reference`."""
 
 import click
 
 from slurm_gpushare.cli.output import format_option, print_rows
 from slurm_gpushare.paths import NODE_POLICY, POLICY_YAML
 
+PROFILE_COLUMNS = ("gpu", "backend", "profile", "fraction", "memory_mib")
 COLUMNS = ("key", "value", "unit", "source", "meaning")
 
 
@@ -61,6 +62,15 @@ def slurm_limits(file: str) -> None:
 
     for command in sacctmgr_commands(load_policy(file).policy):
         click.echo(shlex.join(command))
+
+
+@policy.command()
+@format_option()
+def profiles(output_format: str) -> None:
+    """List the parts into which MIG and vGPU divide GPUs: what `types` of these backends may name."""
+    from slurm_gpushare.policy.profiles import rows
+
+    print_rows(rows(), PROFILE_COLUMNS, output_format)
 
 
 @policy.command()

@@ -2,9 +2,11 @@
 
 from collections.abc import Hashable
 
+from slurm_gpushare import backends
+from slurm_gpushare.errors import BrokenInstallation
 from slurm_gpushare.launch import LaunchRecord
 from slurm_gpushare.metrics.attribution import Share
-from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN, UsageRecord
+from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN, UsageRecord, enforces_text
 
 # A few intervals in which readings did not agree do not make a long job's figures an estimate.
 _ESTIMATED_SHARE = 0.01
@@ -81,7 +83,14 @@ class Accumulator:
             memory_peak_bytes=self._memory,
             energy_joules=None if self._energy is None else _round(self._energy),
             processes_seen=None if self._processes is None else len(self._processes),
+            enforces=self._enforces(),
         )
+
+    def _enforces(self) -> str | None:
+        try:
+            return enforces_text(self._job.options.get("enforces") or backends.find(self._backend).ENFORCES)
+        except BrokenInstallation:
+            return None  # a backend of a newer version
 
 
 def _round(value: float) -> float:

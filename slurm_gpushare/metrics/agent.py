@@ -7,6 +7,7 @@ same loop samples the server's GPUs, and another thread asks Slurm which jobs ha
 
 import argparse
 import fcntl
+import functools
 import os
 import selectors
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 from slurm_gpushare.errors import BrokenInstallation, GpushareError
 from slurm_gpushare.metrics.end_socket import EndSocket
+from slurm_gpushare.metrics.live_sender import LiveSender
 from slurm_gpushare.metrics.meter import Meter
 from slurm_gpushare.metrics.nvml import Nvml
 from slurm_gpushare.metrics.sender import Sender
@@ -47,14 +49,16 @@ def serve(
     selector: selectors.BaseSelector,
     interval: float,
     stopped: Callable[[], bool],
+    told: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the loop until ``stopped()``."""
+    """Run the loop until ``stopped()``; ``told()`` is called after each sample."""
     due = time.monotonic()
     watched: set[int] = set()
     while not stopped():
         now = time.monotonic()
         if now >= due:
             meter.tick()
+            told()
             if ends is not None:
                 ends.sweep()
             # A late tick is not made up for: two samples at once would say nothing.
@@ -107,6 +111,7 @@ def run(options: argparse.Namespace) -> int:
         raise BrokenInstallation(f"{folder}: another agent runs for it: stop it first") from None
     spool = Spool(spool_dir(name, options.spool_dir))
     sender = None if policy.service is None else Sender(spool, policy.service, log)
+    live = None if policy.service is None else LiveSender(policy.service, log)
     selector = selectors.DefaultSelector()
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,24 +126,29 @@ def run(options: argparse.Namespace) -> int:
     if backend is None:
         paths = {"run_dir": options.run_dir, "state_dir": options.state_dir, "python": options.python}
         meter = Meter(options.node, policy, spool, nvml=nvml, say=log, spooled=spooled, **paths)
+        measure = meter.live
         ends = EndSocket(agent_socket(options.node, options.run_dir), selector, meter.end)
     else:
         watch = JobWatch(lambda: fetch_jobs(options.server, policy.slices_per_gpu), log)
         longest = 2 * policy.agent_interval + 10
         meter = ServerMeter(backend, spool, nvml, lambda: watch.latest, time.time, longest, log, spooled)
+        measure = functools.partial(meter.live, options.server)
         watch.start()
     if sender is not None:
         sender.start()
+        live.start()
+    told = (lambda: None) if live is None else functools.partial(live.offer, measure)
     what = f"node {options.node}" if backend is None else f"server {options.server} of {backend}"
     log(f"{what}: a sample every {policy.agent_interval:g} s, records to {policy.service or 'the spool alone'}")
     try:
-        serve(meter, ends, selector, policy.agent_interval, lambda: bool(stop))
+        serve(meter, ends, selector, policy.agent_interval, lambda: bool(stop), told)
     finally:
         meter.close()
         if watch is not None:
             watch.stop()
         if sender is not None:
             sender.stop()
+            live.stop()
     return 0
 
 

@@ -10,15 +10,15 @@ from slurm_gpushare import backends
 from slurm_gpushare.errors import BrokenInstallation
 from slurm_gpushare.launch import LaunchRecord
 from slurm_gpushare.metrics.accumulate import Accumulator
-from slurm_gpushare.metrics.attribution import Holder, Process, attribute
+from slurm_gpushare.metrics.attribution import Holder, Process, Share, attribute
 from slurm_gpushare.metrics.jobs import JobFolders, ProcessTracer
+from slurm_gpushare.metrics.live import NODE, LiveJob, LiveSample, live_gpu
 from slurm_gpushare.metrics.nvml import GpuReading, Nvml, slurm_number
 from slurm_gpushare.metrics.pool import PoolAllocation, PoolJob
-from slurm_gpushare.metrics.spool import Spool
+from slurm_gpushare.metrics.spool import Outbox, Spool
 from slurm_gpushare.metrics.track import Step, Track
 from slurm_gpushare.node_policy import NodePolicy
 from slurm_gpushare.paths import PYTHON, RUN_DIR, node_dir, work_dir
-from slurm_gpushare.usage import UsageRecord
 
 WHOLE_GPU = "gpu"  # the backend of a job that has GPUs of the node and no grant
 
@@ -31,6 +31,7 @@ class RunningJob:
     began: float  # monotonic: when its prolog ran; so that a jump of the wall clock changes no duration
     seen: float  # monotonic: when its folder was last there
     gpus: dict[int, Accumulator] = field(default_factory=dict)  # by Slurm's number
+    shares: dict[int, Share] = field(default_factory=dict)  # of each of them in the last interval
     pool: PoolJob | None = None
     strays: set[int] = field(default_factory=set)  # GPUs it uses without having been given them, as told already
 
@@ -62,20 +63,20 @@ class Meter:
     ):
         self._node = node
         self._policy = policy
-        self._spool = spool
+        self._outbox = Outbox(spool, say, spooled)
         self._run_dir = run_dir
         self._say = say
         self._python = python
-        self._spooled = spooled
         self._state_dir = state_dir
         self._nvml = nvml or Nvml(say=say)
         self._folders = JobFolders(os.path.join(node_dir(node, run_dir), "jobs"), say)
         self._tracer = ProcessTracer(node)
         self._longest = 2 * policy.agent_interval + 10
         self._tracks: dict[int, Track] = {}
+        self._readings: dict[int, GpuReading] = {}  # the last ones
+        self._read_at = time.monotonic()
         self._jobs: dict[int, RunningJob] = {}
         self._nameless: set[tuple[int, float]] = set()  # runs that hold a share of no GPU that can be named
-        self._unwritten: list[UsageRecord] = []
         self._ledger = os.path.join(node_dir(node, run_dir), "agent.ended")
         self._ended: set[tuple[int, float]] = self._read_ledger()
 
@@ -100,7 +101,7 @@ class Meter:
             self._ended &= present
             self._write_ledger()
         self._nameless &= present
-        self._write([])
+        self._outbox.write()
 
     def end(self, job_id: int) -> None:
         """Take a last sample of the job's GPUs and spool its records.
@@ -120,10 +121,31 @@ class Meter:
         if job.gpus:
             self._sample(set(job.gpus))
         self._ended.add(job.key)
-        self._finish(job, time.monotonic())
-        if self._unwritten:
+        if not self._finish(job, time.monotonic()):
             raise OSError("the spool cannot be written")
         self._write_ledger()
+
+    def live(self) -> LiveSample:
+        """Return what the last tick measured."""
+        jobs = []
+        for job in self._jobs.values():
+            held = dict(job.shares) if job.pool is None else job.pool.shares()
+            for number in held if job.pool is not None else job.gpus:
+                share = held.get(number)
+                known = share is not None and share.used is not None and share.seconds > 0
+                sm = min(1.0, share.used / share.seconds) if known else None
+                jobs.append(
+                    LiveJob(
+                        job.record.job_id,
+                        job.record.uid,
+                        number if job.pool is None else None,
+                        sm,
+                        None if share is None else share.memory,
+                        job.record.options.get("enforces"),
+                    )
+                )
+        gpus = tuple(live_gpu(number, reading) for number, reading in self._readings.items())
+        return LiveSample(NODE, self._node, time.monotonic() - self._read_at, gpus, tuple(jobs))
 
     def streams(self) -> dict[int, PoolAllocation]:
         """Return the outputs of samplers to wait for, by file descriptor."""
@@ -179,7 +201,8 @@ class Meter:
         except BrokenInstallation:
             return False  # it is measured where its record names GPUs of this node
 
-    def _finish(self, job: RunningJob, at: float) -> None:
+    def _finish(self, job: RunningJob, at: float) -> bool:
+        """Write the job's records; return whether all that there is to write is on disk."""
         ended = job.record.started + max(0.0, at - job.began)
         if job.pool is not None:
             job.pool.stop()
@@ -188,31 +211,24 @@ class Meter:
             records = [each.record(ended) for each in job.gpus.values()]
         del self._jobs[job.record.job_id]
         self._say(f"job {job.record.job_id} ended: {len(records)} record(s)")
-        self._write(records)
-
-    def _write(self, records: list[UsageRecord]) -> None:
-        self._unwritten += records
-        if not self._unwritten:
-            return
-        try:
-            self._spool.append(self._unwritten)
-        except OSError as error:
-            self._say(f"{len(self._unwritten)} usage record(s) cannot be written and are kept in memory: {error}")
-            return
-        self._unwritten = []
-        self._spooled()
+        return self._outbox.write(records)
 
     # samples
 
     def _sample(self, only: set[int] | None = None) -> None:
-        readings = {slurm_number(reading): reading for reading in self._nvml.read(only)}
+        readings = self._by_number(self._nvml.read(only))
         for number in (only or set(self._tracks)) - set(readings):
             if number in self._tracks:
                 self._tracks[number].gap()
+            for job in self._jobs.values():
+                job.shares.pop(number, None)
+        self._readings = readings if only is None else {**self._readings, **readings}
         records = {job_id: job.record for job_id, job in self._jobs.items()}
         pids = {each.pid for reading in readings.values() for each in reading.processes or ()}
         owners = self._tracer.trace(pids, records, whole=only is None)
         now = time.monotonic()
+        if only is None:
+            self._read_at = now
         for number, reading in readings.items():
             holders = [job for job in self._jobs.values() if number in job.gpus]
             for job in holders:
@@ -222,6 +238,16 @@ class Meter:
             step = self._tracks.setdefault(number, Track(self._longest)).step(reading)
             if step is not None and holders:
                 self._attribute(number, step, holders, owners, now)
+
+    def _by_number(self, readings: list[GpuReading]) -> dict[int, GpuReading]:
+        """Return the readings by Slurm's numbers; those of parts that MIG made are known of parts that have a job."""
+        parts = {
+            uuid: number
+            for job in self._jobs.values()
+            for number, uuid in zip(job.record.gpus, job.record.options.get("devices", ()), strict=False)
+        }
+        numbers = [parts.get(each.uuid) if each.part else slurm_number(each) for each in readings]
+        return {number: each for number, each in zip(numbers, readings, strict=True) if number is not None}
 
     def _attribute(
         self, number: int, step: Step, holders: list[RunningJob], owners: dict[int, tuple[int, int | None]], now: float
@@ -236,7 +262,8 @@ class Meter:
         held = [Holder(job.record.job_id, job.fraction, min(step.seconds, now - job.began)) for job in holders]
         interval = attribute(step.seconds, step.reading.sm, held, processes, step.energy, step.idle_power)
         for job in holders:
-            job.gpus[number].add(interval.shares[job.record.job_id])
+            job.shares[number] = interval.shares[job.record.job_id]
+            job.gpus[number].add(job.shares[number])
 
     def _tell_strays(self, number: int, reading: GpuReading, owners: dict[int, tuple[int, int | None]]) -> None:
         for each in reading.processes or ():

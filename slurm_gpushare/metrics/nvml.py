@@ -66,6 +66,7 @@ class GpuReading:
     power: float | None  # watts
     energy: float | None  # joules since the driver was loaded
     processes: tuple[ProcessReading, ...] | None  # None: the process list is not known
+    part: bool = False  # a part of a GPU that MIG made, by which its GPU is then replaced; only its UUID names it
 
 
 @dataclass
@@ -90,6 +91,8 @@ class _Gpu:
     cursors: dict[str, int] = field(default_factory=dict)  # function -> newest time stamp seen
     shares: dict[int, float] = field(default_factory=dict)  # the newest process readings that were not empty ...
     shares_at: float = float("-inf")  # ... and when they were read
+    part: bool = False
+    parts: list["_Gpu"] = field(default_factory=list)  # those that MIG made of it
     lost: bool = True
     retry: _Retry = field(default_factory=_Retry)
 
@@ -135,7 +138,10 @@ class Nvml:
         self._told = ""
 
     def read(self, only: set[int] | None = None) -> list[GpuReading]:
-        """Read every GPU that answers, or those whose slurm_number is in ``only``. No driver: an empty list."""
+        """Read every GPU that answers, or those whose slurm_number is in ``only``. No driver: an empty list.
+
+        Of a GPU in MIG mode its parts are read, whatever ``only`` says, since they have no such number.
+        """
         if not self._open and not self._reopen():
             return []
         readings = []
@@ -143,7 +149,10 @@ class Nvml:
             try:
                 if gpu.lost and not self._find(gpu):
                     continue
-                if only is None or slurm_number(gpu) in only:
+                if gpu.parts:
+                    readings += [self._read(part) for part in gpu.parts]
+                    gpu.retry = _Retry()
+                elif only is None or slurm_number(gpu) in only:
                     readings.append(self._read(gpu))
             except _Lost:
                 self._lose(gpu)
@@ -207,14 +216,30 @@ class Nvml:
         if gpu.handle is None:
             raise _Lost
         gpu.minor = self._ask(gpu, "nvmlDeviceGetMinorNumber")
-        gpu.uuid = _text(self._ask(gpu, "nvmlDeviceGetUUID"))
-        gpu.name = _text(self._ask(gpu, "nvmlDeviceGetName"))
-        memory = self._ask(gpu, "nvmlDeviceGetMemoryInfo")
-        gpu.memory_total = None if memory is None else int(memory.total)
+        self._describe(gpu)
+        gpu.parts = self._parts(gpu)
         if gpu.retry.at:
             self._say(f"GPU {gpu.index} answers again")
         gpu.lost = False
         return True
+
+    def _describe(self, gpu: _Gpu) -> None:
+        gpu.uuid = _text(self._ask(gpu, "nvmlDeviceGetUUID"))
+        gpu.name = _text(self._ask(gpu, "nvmlDeviceGetName"))
+        memory = self._ask(gpu, "nvmlDeviceGetMemoryInfo")
+        gpu.memory_total = None if memory is None else int(memory.total)
+
+    def _parts(self, gpu: _Gpu) -> list[_Gpu]:
+        """Return the MIG devices of a GPU, none where MIG is off or unknown; they are made while no job runs."""
+        if (self._ask(gpu, "nvmlDeviceGetMigMode") or [0])[0] != 1:
+            return []
+        parts = []
+        for number in range(self._ask(gpu, "nvmlDeviceGetMaxMigDeviceCount") or 0):
+            handle = self._ask(gpu, "nvmlDeviceGetMigDeviceHandleByIndex", number)
+            if handle is not None:
+                parts.append(_Gpu(gpu.index, handle, part=True, lost=False))
+                self._describe(parts[-1])
+        return parts
 
     def _lose(self, gpu: _Gpu) -> None:
         if not gpu.retry.at:
@@ -249,6 +274,7 @@ class Nvml:
             power=None if power is None else power / 1000,
             energy=None if energy is None else energy / 1000,
             processes=merge_processes(lists, shares),
+            part=gpu.part,
         )
 
     def _process_shares(self, gpu: _Gpu) -> dict[int, float] | None:
@@ -303,7 +329,10 @@ def slurm_number(gpu: "_Gpu | GpuReading") -> int:
 
     Slurm numbers a node's GPUs in the order of their device files in gres.conf, and AutoDetect sorts them by
     minor number; NVML orders by bus id. So N of /dev/nvidiaN joins the two; NVML's index only where there is no minor.
+    A part that MIG made has one of its own there, which its UUID alone leads to: -1.
     """
+    if gpu.part:
+        return -1
     return gpu.index if gpu.minor is None else gpu.minor
 
 

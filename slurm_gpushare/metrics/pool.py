@@ -15,7 +15,7 @@ from collections.abc import Callable
 from slurm_gpushare import backends
 from slurm_gpushare.launch import LaunchRecord
 from slurm_gpushare.metrics.accumulate import Accumulator
-from slurm_gpushare.metrics.attribution import Holder, Process, attribute
+from slurm_gpushare.metrics.attribution import Holder, Process, Share, attribute
 from slurm_gpushare.metrics.nvml import GpuReading
 from slurm_gpushare.metrics.sampler import LONGEST_LINE, decode
 from slurm_gpushare.metrics.track import Track
@@ -79,6 +79,10 @@ class PoolJob:
         for each in self.allocations:
             each.stop()
 
+    def shares(self) -> dict[int, Share]:
+        """Return what was measured last, by the GPU's number among those of the job on this node."""
+        return {number: share for each in self.allocations for number, share in each.shares.items()}
+
     def records(self, ended: float) -> list[UsageRecord]:
         """Return one record for each GPU of each allocation, with quality unknown where there was no sample."""
         return [record for each in self.allocations for record in each.records(ended)]
@@ -110,12 +114,13 @@ class PoolAllocation:
         if settings is not None and backend.SAMPLED:
             self._argv = backend.task_argv(grant, settings, "sampler", sampler, None)
             self._environment = backend.task_environment(self._work, settings, place)
-        first = number * grant.gpus
+        self._first = first = number * grant.gpus
         self._sums = [
             Accumulator(job, f"{grant.backend}:{job.node}:{index}", index, grant.backend, grant.fraction, "allocation")
             for index in range(first, first + grant.gpus)
         ]
         self._tracks = [Track(longest) for _ in self._sums]
+        self.shares: dict[int, Share] = {}  # of the last intervals, by the GPU's number in the job
         self._process: subprocess.Popen | None = None
         self._allocation: str | None = None
         self._tries = 0
@@ -171,6 +176,7 @@ class PoolAllocation:
     def stop(self) -> None:
         """End the sampler with all that it started."""
         process, self._process, self._rest = self._process, None, b""
+        self.shares.clear()
         for track in self._tracks:
             track.gap()
         if process is None:
@@ -242,6 +248,7 @@ class PoolAllocation:
         for index, track in enumerate(self._tracks):
             if index not in seen:
                 track.gap()
+                self.shares.pop(self._first + index, None)
         for reading in readings:
             if reading.index < len(self._sums):
                 self._add(reading)
@@ -263,4 +270,6 @@ class PoolAllocation:
         # Power is the whole card's there, and what others do on it cannot be seen from the allocation of a part.
         energy = step.energy if fraction >= 1 else None
         holder = Holder(job, fraction, step.seconds)
-        sums.add(attribute(step.seconds, reading.sm, [holder], processes, energy, step.idle_power).shares[job])
+        share = attribute(step.seconds, reading.sm, [holder], processes, energy, step.idle_power).shares[job]
+        self.shares[self._first + reading.index] = share
+        sums.add(share)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from slurm_gpushare.metrics.accumulate import Accumulator
 from slurm_gpushare.metrics.attribution import Holder, Process, attribute
-from slurm_gpushare.metrics.nvml import GpuReading, Nvml
+from slurm_gpushare.metrics.live import SERVER, LiveJob, LiveSample, live_gpu, memory_of
+from slurm_gpushare.metrics.nvml import Nvml
 from slurm_gpushare.metrics.server_jobs import Answer, Run, ServerJob
-from slurm_gpushare.metrics.spool import Spool
+from slurm_gpushare.metrics.spool import Outbox, Spool
 from slurm_gpushare.metrics.track import Step, Track
-from slurm_gpushare.usage import UsageRecord
 
 # Slurm may forget a job that ended this long ago (MinJobAge, 300 s unless a site has it otherwise).
 LONGEST_WAIT = 60.0  # seconds that an interval waits for an answer; then it is a gap
@@ -61,19 +61,18 @@ class ServerMeter:
         spooled: Callable[[], None] = lambda: None,
     ):
         self._backend = backend
-        self._spool = spool
+        self._outbox = Outbox(spool, say, spooled)
         self._nvml = nvml
         self._latest = latest
         self._clock = clock
         self._longest = longest
         self._say = say
-        self._spooled = spooled
         self._born = self._asked = clock()
         self._tracks: dict[int, Track] = {}
+        self._settled: dict[int, tuple[_Interval, list[_Run]]] = {}  # the last interval whose jobs are known
         self._waiting: dict[int, list[_Interval]] = {}
         self._runs: dict[Run, _Run] = {}
         self._done: set[Run] = set()  # recorded, and still told of by Slurm
-        self._unwritten: list[UsageRecord] = []
 
     def tick(self) -> None:
         """Sample all GPUs, and give what an answer of Slurm's covers to the jobs that it names."""
@@ -84,7 +83,20 @@ class ServerMeter:
         oldest = self._clock() - LONGEST_WAIT
         for number, waiting in self._waiting.items():
             self._waiting[number] = [each for each in waiting if each.end > oldest]
-        self._write([])
+        self._outbox.write()
+
+    def live(self, name: str) -> LiveSample:
+        """Return the newest that Slurm has said the jobs of; a job alone on its GPU has what the GPU shows."""
+        now = self._clock()
+        recent = {number: one for number, one in self._settled.items() if now - one[0].end < LONGEST_WAIT}
+        gpus, jobs = [], []
+        for number, (interval, runs) in recent.items():
+            seen = live_gpu(number, interval.step.reading)
+            gpus.append(seen)
+            sm, memory = (seen.sm, seen.memory) if len(runs) == 1 else (None, None)
+            jobs += [LiveJob(run.job.record.job_id, run.job.record.uid, number, sm, memory) for run in runs]
+        age = now - min((interval.end for interval, _ in recent.values()), default=now)
+        return LiveSample(SERVER, name, max(0.0, age), tuple(gpus), tuple(jobs))
 
     def streams(self) -> dict:
         """Return nothing to wait for: nothing is started here."""
@@ -99,6 +111,7 @@ class ServerMeter:
         now = self._clock()
         for number in set(self._tracks) - set(readings):
             self._tracks[number].gap()
+            self._settled.pop(number, None)
         for number, reading in readings.items():
             step = self._tracks.setdefault(number, Track(self._longest)).step(reading)
             if step is not None:
@@ -138,6 +151,7 @@ class ServerMeter:
         start, end, step = interval.start, interval.end, interval.step
         runs = [run for run in self._runs.values() if number in run.sums]
         runs = [run for run in runs if run.began < end and start < run.over + _GRAIN]
+        self._settled[number] = (interval, runs)
         for run in runs:
             run.sums[number].gpu = step.reading.uuid or run.sums[number].gpu
             run.sums[number].gpu_name = step.reading.name
@@ -148,7 +162,7 @@ class ServerMeter:
         if held <= 0:
             return
         holder = Holder(0, run.job.shares[number], min(held, step.seconds))
-        device = [Process(0, 0, step.reading.sm, _memory(step.reading))]
+        device = [Process(0, 0, step.reading.sm, memory_of(step.reading))]
         interval_of = attribute(step.seconds, step.reading.sm, [holder], device, step.energy, step.idle_power)
         # The processes are the server's own and do not count those of the job.
         run.sums[number].add(replace(interval_of.shares[0], processes=None))
@@ -165,23 +179,4 @@ class ServerMeter:
                 self._done.add(key)
                 del self._runs[key]
         self._done &= answer.jobs.keys()
-        self._write(records)
-
-    def _write(self, records: list[UsageRecord]) -> None:
-        self._unwritten += records
-        if not self._unwritten:
-            return
-        try:
-            self._spool.append(self._unwritten)
-        except OSError as error:
-            self._say(f"{len(self._unwritten)} usage record(s) cannot be written and are kept in memory: {error}")
-            return
-        self._unwritten = []
-        self._spooled()
-
-
-def _memory(reading: GpuReading) -> int | None:
-    """Return the bytes that the processes on the GPU have; None where that of one is not known."""
-    if reading.processes is None or any(each.memory is None for each in reading.processes):
-        return None
-    return sum(each.memory for each in reading.processes)
+        self._outbox.write(records)

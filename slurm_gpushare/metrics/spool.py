@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import threading
+from collections.abc import Callable, Sequence
 
 from slurm_gpushare.errors import GrantError
 from slurm_gpushare.usage import UsageRecord, usage_from_dict, usage_to_json
@@ -116,6 +117,30 @@ class Spool:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
+
+
+class Outbox:
+    """Records on their way into a spool: what cannot be written now is kept, and tried again at the next ``write``."""
+
+    def __init__(self, spool: Spool, say: Callable[[str], None], spooled: Callable[[], None]):
+        self._spool = spool
+        self._say = say
+        self._spooled = spooled
+        self._waiting: list[UsageRecord] = []
+
+    def write(self, records: Sequence[UsageRecord] = ()) -> bool:
+        """Write ``records`` and what was kept; return whether nothing is left unwritten."""
+        self._waiting += records
+        if not self._waiting:
+            return True
+        try:
+            self._spool.append(self._waiting)
+        except OSError as error:
+            self._say(f"{len(self._waiting)} usage record(s) cannot be written and are kept in memory: {error}")
+            return False
+        self._waiting = []
+        self._spooled()
+        return True
 
 
 def _is_record(line: bytes) -> bool:

@@ -47,6 +47,9 @@ class Node:
     total: dict[str, int]
     cpus_free: int
     memory_free: int  # MiB that no job has reserved
+    types: tuple[str | None, ...] = ()  # of each GPU, as gres.conf has it
+    reason_by: str = ""  # who said why
+    reason_at: int | None = None  # seconds since the epoch
 
     @property
     def away(self) -> bool:
@@ -61,10 +64,9 @@ def parse_gres(text: str) -> list[tuple[str, int, str]]:
     [('gpu', 1, 'IDX:0'), ('shard', 25, '0/100,25/100')]
     """
     found = []
-    for item in re.split(r",(?![^(]*\))", text):
-        if match := _GRES.fullmatch(item.strip()):
-            count = int(match["count"]) * _UNITS[match["unit"]]
-            found.append((match["name"], count, match["detail"] or ""))
+    for match in _items(text):
+        count = int(match["count"]) * _UNITS[match["unit"]]
+        found.append((match["name"], count, match["detail"] or ""))
     return found
 
 
@@ -94,7 +96,31 @@ def _node(data: dict) -> Node:
         total=total,
         cpus_free=(number(data.get("cpus")) or 0) - (number(data.get("alloc_cpus")) or 0),
         memory_free=(number(data.get("real_memory")) or 0) - (number(data.get("alloc_memory")) or 0),
+        types=_types(data.get("gres") or "", data.get("gres_used") or ""),
+        reason_by=str(data.get("reason_set_by_user") or ""),
+        reason_at=number(data.get("reason_changed_at")) or None,
     )
+
+
+def _items(text: str) -> list[re.Match]:
+    found = (_GRES.fullmatch(item.strip()) for item in re.split(r",(?![^(]*\))", text))
+    return [match for match in found if match]
+
+
+def _types(gres: str, used: str) -> tuple[str | None, ...]:
+    """Return the type of each GPU: Slurm tells which are in use, the others stand in the order of the node's list."""
+    left = [match["type"] for match in _items(gres) if match["name"] == "gpu" for _ in range(int(match["count"]))]
+    types: list[str | None] = [None] * len(left)
+    taken = [(match["type"], match["detail"] or "") for match in _items(used) if match["name"] == "gpu"]
+    certain = {index: kind for kind, detail in taken for index in gpu_indices(detail) if index < len(left)}
+    for index, kind in certain.items():
+        if kind in left:
+            left.remove(kind)
+            types[index] = kind
+    for index in range(len(types)):
+        if types[index] is None and left:
+            types[index] = left.pop(0)
+    return tuple(types)
 
 
 def _gpus(total: dict[str, int], used: list[tuple[str, int, str]]) -> tuple[Gpu, ...]:
@@ -103,7 +129,7 @@ def _gpus(total: dict[str, int], used: list[tuple[str, int, str]]) -> tuple[Gpu,
     shares = []
     for name, _, detail in used:
         if name == "gpu":
-            whole |= _indices(detail)
+            whole |= gpu_indices(detail)
         elif name == "shard":
             # From 26.05 on "-/100" is a GPU that a job has as a whole; before, its shards are 0 used.
             for one, of in re.findall(r"([0-9]+|-)/([0-9]+)", detail):
@@ -115,8 +141,8 @@ def _gpus(total: dict[str, int], used: list[tuple[str, int, str]]) -> tuple[Gpu,
     return tuple(Gpu(one, of, index in whole) for index, (one, of) in enumerate(shares))
 
 
-def _indices(detail: str) -> set[int]:
-    """Read ``IDX:0-1,3``; ``IDX:N/A`` is none."""
+def gpu_indices(detail: str) -> set[int]:
+    """Read the numbers of GPUs in what stands in brackets: ``IDX:0-1,3``; ``IDX:N/A`` is none."""
     found = set()
     for low, high in re.findall(r"([0-9]+)(?:-([0-9]+))?", detail.removeprefix("IDX:")):
         found |= set(range(int(low), int(high or low) + 1))

@@ -34,7 +34,10 @@ FIELDS = (
     "ReqTRES",
     "Extra",
     "SubmitLine",
+    "SystemComment",
 )
+# What the memory watcher writes into the system comment of a job that it ends (slurm_gpushare/watch/words.py).
+_OURS = "gpushare: "
 # A share, in the spelling that Slurm's clients from 23.11 on turn into no GPU at all.
 _LOST = re.compile(r"--gpus-per-task[= ](?:[A-Za-z][\w.-]*:)?(?:[0-9]*\.[0-9]+|[0-9]+%|[0-9]+/[0-9]+)(?= |$)")
 _ARRAY = re.compile(r"([0-9]+)_(?:([0-9]+)|\[.*\])")
@@ -65,6 +68,7 @@ class JobRow:
     alloc_tres: str  # "" until the job has resources
     req_tres: str
     extra: str
+    reason: str | None = None  # why the run was ended, where it was ended by us
     lost_request: str | None = None  # what the client lost: the job asked for it, and ran without a GPU
 
     @property
@@ -146,6 +150,7 @@ def _row(values: list[str]) -> JobRow:
             alloc_tres=field["AllocTRES"],
             req_tres=field["ReqTRES"],
             extra=field["Extra"],
+            reason=field["SystemComment"].removeprefix(_OURS) if field["SystemComment"].startswith(_OURS) else None,
             lost_request=lost_request(field["SubmitLine"], field["AllocTRES"], field["Extra"]),
         )
     except ValueError as error:

@@ -44,6 +44,8 @@ def test_a_bad_line_holds_up_no_other() -> None:
         ("gpu_seconds_used", -0.5),
         ("quality", "good"),
         ("memory_peak_bytes", 1.5),
+        ("enforces", "memory=much,compute=none,faults=none"),
+        ("enforces", {"memory": "none"}),
     ],
 )
 def test_a_value_that_is_not_possible_is_named(name: str, value: object) -> None:

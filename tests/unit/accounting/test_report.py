@@ -28,7 +28,7 @@ def test_the_keys_are_the_contract() -> None:
     assert ", ".join(KEYS) == (
         "cluster, job_id, submit, restart, user, account, partition, qos, state, request, backend, gpus, fraction, "
         "nodes, array_job_id, array_task_id, start, end, elapsed_seconds, gpu_seconds_reserved, gpu_seconds_used, "
-        "gpu_seconds_idle, gpu_seconds_over, memory_peak_bytes, energy_joules, quality, coverage"
+        "gpu_seconds_idle, gpu_seconds_over, memory_peak_bytes, energy_joules, quality, coverage, enforces, reason"
     )
 
 
@@ -69,6 +69,14 @@ def test_a_node_without_its_record_makes_the_use_unknown_and_not_less() -> None:
     one = run_report(month.TWO_NODES, month.TWO_NODES_USE[:2])
     assert amounts(one) == (200, None, None, None)
     assert (one.quality, one.coverage, one.memory_peak_bytes) == ("unknown", 0.5, 2 * GIB)
+
+
+def test_a_run_was_held_as_well_as_its_least_held_part() -> None:
+    best, least = "memory=enforced,compute=none,faults=none", "memory=advisory,compute=none,faults=none"
+    records = [replace(record, enforces=best) for record in month.TWO_NODES_USE]
+    assert run_report(month.TWO_NODES, records).enforces == best
+    assert run_report(month.TWO_NODES, [replace(records[0], enforces=least), *records[1:]]).enforces == least
+    assert run_report(month.TWO_NODES, records[:2]).enforces is None
 
 
 def test_a_part_that_is_unknown_makes_the_sum_unknown() -> None:

@@ -24,6 +24,7 @@ from slurm_gpushare.accounting.selection import Selection
 from slurm_gpushare.accounting.service import MAX_BODY, Service
 from slurm_gpushare.accounting.store import Store
 from slurm_gpushare.errors import StoreError
+from slurm_gpushare.metrics.live import LONGEST, LiveGpu, LiveJob, LiveSample, sample_to_json
 from slurm_gpushare.metrics.sender import post
 from slurm_gpushare.slurm.command import SlurmError
 from slurm_gpushare.usage import usage_to_json
@@ -294,3 +295,34 @@ def test_sigterm_ends_the_command_cleanly(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "Traceback" not in rest and "ended" in rest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["usage.sqlite"]
+
+
+SAMPLE = LiveSample("node", "n1", 0.5, (LiveGpu(0, "GPU-0", "P100", 1, 0.5, 1, 9.0),), (LiveJob(7, 1001, 0, 0.5, 1),))
+
+
+@pytest.mark.parametrize(
+    ("uid", "body", "status"),
+    [
+        (0, sample_to_json(SAMPLE), 200),
+        (SLURM_USER, sample_to_json(SAMPLE), 200),
+        (1001, sample_to_json(SAMPLE), 403),
+        (0, b"{}", 400),
+        (0, b" " * (LONGEST + 1), 413),
+    ],
+)
+def test_only_root_and_slurm_user_say_what_is_measured(serve, as_uid, uid: int, body: bytes, status: int) -> None:
+    service = serve()
+    assert post(service.url + "/v1/live", body, credential(uid, body))[0] == status
+    assert post(service.url + "/v1/live", body, credential(uid, body + b" "))[0] in (401, 403)
+    assert [agent["name"] for agent in client.live(service.url)["agents"]] == ["n1"] * (status == 200)
+
+
+def test_who_asks_what_is_measured_sees_own_jobs_root_and_slurm_user_all(serve, as_uid) -> None:
+    service = serve()
+    body = sample_to_json(SAMPLE)
+    assert post(service.url + "/v1/live", body, credential(0, body)) == (200, "{}")
+    for uid, jobs, sm in ((0, [7], 0.5), (SLURM_USER, [7], 0.5), (1001, [7], 0.5), (1002, [], None)):
+        as_uid(uid)
+        (agent,) = client.live(service.url)["agents"]
+        assert [job["job_id"] for job in agent["jobs"]] == jobs
+        assert agent["gpus"][0]["sm"] == sm

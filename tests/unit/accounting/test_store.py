@@ -127,6 +127,23 @@ def test_a_newer_store_is_refused_and_not_touched(store: Store, path: Path) -> N
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+def test_a_store_from_before_a_column_gets_it_and_keeps_what_it_has(store: Store, path: Path) -> None:
+    store.add_usage([used(1, 0, 200, 0.1)])
+    store.close()
+    with sqlite3.connect(path) as database:
+        database.execute("alter table gpushare_usage drop column enforces")
+        database.execute("alter table gpushare_jobs drop column reason")
+    database.close()
+    again = Store(f"sqlite:///{path}")
+    known = used(2, 0, 200, 0.1, enforces="memory=advisory,compute=none,faults=none")
+    again.add_usage([known])
+    assert {record.job_id: record.enforces for record in again.usage(EVER)} == {1: None, 2: known.enforces}
+    ended = run(2, 0, 200, reason="it held too much")
+    again.add_jobs([ended])
+    assert again.jobs(EVER) == [ended]
+    again.close()
+
+
 @pytest.mark.parametrize("damage", ["noise", "cut", "other", "unversioned"])
 def test_what_is_no_store_of_ours_is_refused_and_not_touched(store: Store, path: Path, damage: str) -> None:
     store.add_usage([used(job, 0, 1, 0.1) for job in range(500)])

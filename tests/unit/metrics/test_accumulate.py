@@ -53,3 +53,12 @@ def test_quality_follows_what_most_of_the_time_was(sums):
 def test_an_end_before_the_start_is_no_negative_time(sums):
     record = sums.record(900.0)
     assert record.ended == record.started and record.gpu_seconds_reserved == 0
+
+
+def test_what_held_the_job_is_what_prolog_found_else_what_its_backend_declares(sums):
+    assert sums.record(1001.0).enforces == "memory=none,compute=none,faults=none"
+    found = {"memory": "enforced", "compute": "advisory", "faults": "none"}
+    job = launch(1)._replace(options={"enforces": found})
+    record = Accumulator(job, "GPU-1", 0, "shard", 0.25, "node").record(1001.0)
+    assert record.enforces == "memory=enforced,compute=advisory,faults=none"
+    assert Accumulator(launch(1), "GPU-1", 0, "newer", 0.25, "node").record(1001.0).enforces is None

@@ -292,9 +292,64 @@ def test_the_ledger_is_not_believed_when_it_is_broken(node):
 
 def test_the_sender_hears_of_each_record(node):
     heard = []
-    node.meter._spooled = lambda: heard.append(len(node.records()))
+    node.meter = Meter(
+        "n1",
+        POLICY,
+        node.spool,
+        str(node.run),
+        node,
+        node.lines.append,
+        spooled=lambda: heard.append(len(node.records())),
+    )
     node.tick()
     assert heard == []
     node.job(1)
     node.meter.end(1)
     assert heard == [1]
+
+
+def test_live_is_what_the_last_tick_measured(node):
+    node.load[0] = [(5, 0.3, 1 << 30), (6, 0.1, 1 << 20)]
+    node.owners = {5: 1}
+    node.job(1, uid=1001, options={"enforces": {"memory": "enforced", "compute": "none", "faults": "none"}})
+    node.tick()
+    (job,) = node.meter.live().jobs
+    assert (job.job_id, job.uid, job.gpu, job.sm, job.memory) == (1, 1001, 0, None, None)
+    node.tick(2)
+    node.now += 0.5
+    sample = node.meter.live()
+    (job,) = sample.jobs
+    assert (sample.kind, sample.name, sample.age) == ("node", "n1", 0.5)
+    assert (round(job.sm, 6), job.memory, job.enforces["memory"]) == (0.3, 1 << 30, "enforced")
+    assert [(gpu.number, gpu.sm, gpu.memory) for gpu in sample.gpus] == [(0, 0.4, (1 << 30) + (1 << 20)), (1, 0, 0)]
+    node.lost = {0}
+    node.tick()
+    sample = node.meter.live()
+    assert [gpu.number for gpu in sample.gpus] == [1]
+    assert (sample.jobs[0].sm, sample.jobs[0].memory) == (None, None)
+
+
+def test_parts_that_mig_made_are_found_by_uuid_and_their_sm_use_is_unknown(node, monkeypatch):
+    def part(uuid, pid, memory):
+        processes = (ProcessReading(pid, None, memory),)
+        return GpuReading(0, None, uuid, "A100 MIG 2g.10gb", 10 << 30, node.now, None, None, None, processes, part=True)
+
+    monkeypatch.setattr(node, "read", lambda only=None: [part("MIG-a", 10, 100), part("MIG-b", 20, 300)])
+    node.owners = {10: 1, 20: 2}
+    for job_id, number, uuid in ((1, 3, "MIG-a"), (2, 0, "MIG-b")):
+        node.job(job_id, 2 / 7, (number,), "mig", options={"devices": [uuid]})
+    node.job(3, 2 / 7, (1,), "mig")  # whose part Slurm did not name
+    node.tick(4)
+    for job_id in (1, 2, 3):
+        node.meter.end(job_id)
+    records = node.records()
+    assert [(one.gpu, one.memory_peak_bytes) for one in (records[1, 3], records[2, 0])] == [
+        ("MIG-a", 100),
+        ("MIG-b", 300),
+    ]
+    unnamed = records[3, 1]
+    assert (unnamed.gpu, unnamed.memory_peak_bytes) == ("mig:n1:1", None)
+    for one in records.values():
+        assert (one.gpu_seconds_used, one.quality, one.fraction) == (None, "unknown", 2 / 7)
+        assert one.gpu_seconds_reserved == pytest.approx(4 * 2 / 7)
+        assert one.enforces == "memory=enforced,compute=enforced,faults=enforced"

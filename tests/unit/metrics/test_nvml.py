@@ -230,8 +230,8 @@ def test_only_the_gpus_that_are_asked_for_are_read():
 
 
 def test_slurms_number_is_the_minor_number_or_else_nvmls_index():
-    assert slurm_number(SimpleNamespace(index=0, minor=3)) == 3
-    assert slurm_number(SimpleNamespace(index=0, minor=None)) == 0
+    assert slurm_number(SimpleNamespace(index=0, minor=3, part=False)) == 3
+    assert slurm_number(SimpleNamespace(index=0, minor=None, part=False)) == 0
 
 
 def test_lists_are_merged_by_pid():
@@ -263,3 +263,29 @@ def test_close_survives_a_library_that_fails(nvml):
     door.close()
     door.close()
     assert len(nvml.called("nvmlShutdown")) == 1
+
+
+def test_a_gpu_in_mig_mode_is_read_as_its_parts(nvml):
+    parts = {0: "MIG-a", 1: "MIG-c"}
+    nvml.answers |= {
+        "nvmlDeviceGetMigMode": lambda gpu: [1, 1],
+        "nvmlDeviceGetMaxMigDeviceCount": 7,
+        "nvmlDeviceGetMigDeviceHandleByIndex": lambda gpu, number: parts.get(number, -6),
+        "nvmlDeviceGetUUID": lambda gpu: gpu if isinstance(gpu, str) else f"GPU-{gpu}",
+        "nvmlDeviceGetUtilizationRates": -3,
+        "nvmlDeviceGetProcessesUtilizationInfo": -3,
+        "nvmlDeviceGetProcessUtilization": -3,
+        "nvmlDeviceGetTotalEnergyConsumption": -3,
+    }
+    for only in (None, {5}):  # Slurm's numbers of parts are no numbers of cards
+        first, second = nvml.door().read(only)
+        assert (first.uuid, second.uuid, first.part) == ("MIG-a", "MIG-c", True)
+        assert slurm_number(first) == slurm_number(second) == -1
+        assert (first.sm, first.energy) == (None, None)
+        assert [(each.pid, each.sm, each.memory) for each in first.processes] == [(10, None, 100)]
+
+
+def test_with_mig_off_the_gpu_itself_is_read(nvml):
+    nvml.answers["nvmlDeviceGetMigMode"] = [0, 1]
+    (reading,) = nvml.door().read()
+    assert (reading.uuid, reading.part) == ("GPU-0", False)

@@ -192,3 +192,26 @@ def test_a_gpu_that_is_lost_leaves_a_gap_and_a_full_disk_delays_a_record(server:
     server.full = False
     server.pass_time(1)
     assert 35 <= server.records[0].seconds_sampled <= 40
+
+
+def test_live_is_the_newest_that_slurm_has_said_the_jobs_of() -> None:
+    server = Server()
+    server.start(1, 0.5, uid=1001)
+    server.pass_time(8)
+    sample = server.meter.live("server1")
+    assert (sample.kind, sample.name, sample.age) == ("server", "server1", 3)  # Slurm spoke three seconds ago
+    assert [(gpu.number, gpu.sm, gpu.memory) for gpu in sample.gpus] == [(0, 0.4, 1001 * MIB)]
+    assert [(job.job_id, job.uid, job.gpu, job.sm, job.memory) for job in sample.jobs] == [
+        (1, 1001, 0, 0.4, 1001 * MIB)
+    ]
+    server.start(2, 0.5, uid=1002)
+    assert [job.job_id for job in server.meter.live("server1").jobs] == [1]
+    server.pass_time(8)
+    # Two share it: which used what nobody knows.
+    assert [(job.job_id, job.sm, job.memory) for job in server.meter.live("server1").jobs] == [
+        (1, None, None),
+        (2, None, None),
+    ]
+    server.gone = True
+    server.pass_time(1)
+    assert server.meter.live("server1").gpus == ()

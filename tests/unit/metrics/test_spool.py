@@ -7,7 +7,7 @@ import pytest
 
 from slurm_gpushare.metrics import spool as module
 from slurm_gpushare.metrics.accumulate import Accumulator
-from slurm_gpushare.metrics.spool import Spool
+from slurm_gpushare.metrics.spool import Outbox, Spool
 
 from .records import launch
 
@@ -113,3 +113,21 @@ def test_one_longer_record_than_a_read_is_not_taken_for_two(spool, monkeypatch):
     monkeypatch.setattr(module, "_READ_AT_ONCE", 900)
     spool.append([replace(record(1), gpu_name="x" * 200), record(2)])
     assert jobs(spool.batch(9)[0]) == [1]
+
+
+def test_an_outbox_keeps_what_cannot_be_written_and_says_when_it_is(spool, monkeypatch):
+    lines, heard = [], []
+    outbox = Outbox(spool, lines.append, lambda: heard.append(len(spool.batch(9)[0])))
+    assert outbox.write() and heard == []
+
+    def full(records):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(spool, "append", full)
+        assert not outbox.write([record(1)])
+        assert not outbox.write([record(2)])
+    assert "2 usage record(s) cannot be written and are kept in memory" in lines[-1] and heard == []
+    assert outbox.write() and heard == [2]
+    assert jobs(spool.batch(9)[0]) == [1, 2]
+    assert outbox.write() and heard == [2]

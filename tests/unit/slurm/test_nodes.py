@@ -75,3 +75,29 @@ def test_recorded(version: str) -> None:
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(SlurmError, match="scontrol show node"):
         parse_nodes(text)
+
+
+@pytest.mark.parametrize(
+    ("gres", "used", "types"),
+    [
+        ("gpu:p100:2,shard:p100:200", "gpu:p100:1(IDX:1),shard:p100:0(0/100,0/100)", ("p100", "p100")),
+        ("gpu:2", "gpu:(null):1(IDX:0)", (None, None)),
+        ("gpu:a:1,gpu:b:2", "gpu:a:0(IDX:N/A),gpu:b:0(IDX:N/A)", ("a", "b", "b")),
+        # Which are in use Slurm tells, whatever the order of its list.
+        ("gpu:a:1,gpu:b:2", "gpu:a:1(IDX:2),gpu:b:1(IDX:0)", ("b", "b", "a")),
+        ("gpu:a:1", "gpu:b:9(IDX:0-8)", ("a",)),
+        ("nvme:4", "nvme:0", ()),
+    ],
+)
+def test_the_type_of_each_gpu(gres, used, types):
+    assert _node(gres, used).types == types
+
+
+def test_who_took_a_node_out_and_when():
+    when = {"set": True, "infinite": False, "number": 1795392416}
+    one = _node("gpu:1", "gpu:0(IDX:N/A)", reason="fan", reason_set_by_user="root", reason_changed_at=when)
+    assert (one.reason, one.reason_by, one.reason_at) == ("fan", "root", 1795392416)
+    assert (_node("", "").reason_by, _node("", "", reason_changed_at={"set": True, "number": 0}).reason_at) == (
+        "",
+        None,
+    )

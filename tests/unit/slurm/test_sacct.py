@@ -14,15 +14,15 @@ MARK = "\x1f0123456789abcdef\x1f"
 # As printed by 24.11.5, "|" for the delimiter: a requeued array task, its second run waiting, a running job.
 REQUEUED = (
     "lab|5|2_0|1795364126|0|1795364126|1795364129|3|alice|1001|physics|shard|normal|REQUEUED|0:0|1|n1|"
-    "billing=1,cpu=1,gres/shard=25,mem=500M,node=1|billing=1,cpu=1,gres/shard=25,mem=500M,node=1||sbatch job.sh|"
+    "billing=1,cpu=1,gres/shard=25,mem=500M,node=1|billing=1,cpu=1,gres/shard=25,mem=500M,node=1||sbatch job.sh||"
 )
 PENDING = (
     "lab|5|2_0|1795364129|1|Unknown|Unknown|0|alice|1001|physics|shard|normal|PENDING|0:0|1|None assigned||"
-    "billing=1,cpu=1,gres/shard=25,mem=500M,node=1||sbatch job.sh|"
+    "billing=1,cpu=1,gres/shard=25,mem=500M,node=1||sbatch job.sh||"
 )
 RUNNING = (
     "lab|3|3|1795364126|0|1795364128|Unknown|2|alice|1001|physics|shard|normal|RUNNING|0:0|2|n[1-2]|"
-    "billing=2,cpu=2,gres/gpu=2,mem=1000M,node=2|billing=2,cpu=2,gres/gpu=2,mem=1000M,node=2||sbatch -N2 job.sh|"
+    "billing=2,cpu=2,gres/gpu=2,mem=1000M,node=2|billing=2,cpu=2,gres/gpu=2,mem=1000M,node=2||sbatch -N2 job.sh||"
 )
 
 
@@ -57,10 +57,19 @@ def test_what_is_not_readable_is_refused(text: str) -> None:
         parse_sacct(text, MARK)
 
 
+def test_a_reason_is_what_we_wrote_and_no_other_comment() -> None:
+    ours, theirs = (RUNNING.removesuffix("|") + text + "|" for text in ("gpushare: ended, over its share", "a drain"))
+    assert [row.reason for row in parse_sacct(printed(ours, theirs, RUNNING), MARK)] == [
+        "ended, over its share",
+        None,
+        None,
+    ]
+
+
 @given(st.lists(st.text().filter(lambda text: MARK not in text), min_size=1, max_size=4))
 def test_no_text_of_a_user_can_pose_as_a_row(texts: list[str]) -> None:
-    head = RUNNING.removesuffix("|sbatch -N2 job.sh|").replace("|", MARK)
-    lines = "".join(head + text + MARK + text + MARK + "\n" for text in texts)
+    head = RUNNING.removesuffix("|sbatch -N2 job.sh||").replace("|", MARK)
+    lines = "".join(head + text + MARK + text + MARK + MARK + "\n" for text in texts)
     rows = parse_sacct(lines, MARK)
     assert [row.extra for row in rows] == texts
     assert {row.job_id for row in rows} == {3}
