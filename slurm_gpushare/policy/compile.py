@@ -11,7 +11,8 @@ from slurm_gpushare import node_policy
 from slurm_gpushare.backends import find
 from slurm_gpushare.policy.lua import Gpushare
 from slurm_gpushare.policy.members import group_members
-from slurm_gpushare.policy.schema import Bitfusion, Lupine, Policy, Rule
+from slurm_gpushare.policy.profiles import GpuProfile, find_profile
+from slurm_gpushare.policy.schema import Bitfusion, Lupine, Mig, Policy, Rule, Settings, Shard, Vgpu
 from slurm_gpushare.request import Request
 from slurm_gpushare.units import MIB
 
@@ -25,6 +26,34 @@ def pool_memory(pool: Bitfusion | Lupine) -> int | None:
     """Return the bytes of each GPU of the pool, None where servers differ or one is not known."""
     sizes = {server.gpu_memory for server in pool.servers}
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def shared_memory(shared: Shard) -> int | None:
+    """Return the bytes of each GPU of the nodes, None where they differ or it is not known.
+
+    Where limits are set by it, the memory that all types have does too.
+    """
+    sizes = {kind.gpu_memory for kind in shared.types.values()} if type(shared) is not Shard else set()
+    return shared.gpu_memory or (sizes.pop() if len(sizes) == 1 else None)
+
+
+def types_of(way: str, section: Mig | Vgpu) -> dict[str, GpuProfile]:
+    """Return what each of Slurm's types of the section is; raises PolicyError when there is no such profile."""
+    return {name: find_profile(way, kind.gpu, kind.profile) for name, kind in section.types.items()}
+
+
+def advice(name: str, section: Settings) -> str | None:
+    """Return what the user of a share is told of its limits, None where they are the hardware's or the hypervisor's."""
+    enforces = find(name).ENFORCES
+    advisory = [what for what in ("memory", "compute") if enforces[what] == "advisory"]
+    holds = [f"programs can undo those of {' and '.join(advisory)}"] if advisory else []
+    if getattr(section, "fraction", None) is not None:
+        holds = ["programs can undo them on a GPU that is not in compute mode EXCLUSIVE_PROCESS"]
+    if enforces["memory"] != "enforced" and getattr(section, "over_memory", None) == "kill":
+        holds.append("the watcher ends a job over its memory")
+    if holds:
+        return "its limits are advisory: " + ", and ".join(holds)
+    return "nothing holds a job to its share" if enforces["memory"] == enforces["compute"] == "none" else None
 
 
 def to_lua(policy: Policy, members: Callable[[str], list[str]] = group_members) -> str:
@@ -110,17 +139,38 @@ def _lua_backends(policy: Policy) -> dict[str, dict]:
                 for server in pool.servers
             ],
             "gpu_memory_mib": _mib(pool_memory(pool)),
-            "unenforced": find(name).ENFORCES["memory"] == "none" or None,
+            "advice": advice(name, pool),
         }
-    if policy.backends.shard is not None:
-        shard = policy.backends.shard
-        backends["shard"] = {
-            "gpu_memory_mib": _mib(shard.gpu_memory),
+    for name, shared in policy.backends.shared.items():
+        fraction = getattr(shared, "fraction", None)
+        backends[name] = {
+            "gres": "shard",
+            "gpu_memory_mib": _mib(shared_memory(shared)),
             "types": {
-                name: {"gpu_memory_mib": _mib(kind.gpu_memory), "feature": kind.feature}
-                for name, kind in shard.types.items()
+                kind_name: {"gpu_memory_mib": _mib(kind.gpu_memory), "feature": kind.feature}
+                for kind_name, kind in shared.types.items()
             }
             or None,
+            "fixed_slices": fraction and policy.slices(fraction),
+            "exclusive": getattr(shared, "users", None) == "one_per_node" or None,
+            "advice": advice(name, shared),
+        }
+    for name, divided in policy.backends.divided.items():
+        types = types_of(name, divided)
+        # The smallest first, as fixed.lua takes them.
+        order = sorted(types, key=lambda each: (types[each].fraction, types[each].memory or 0, each))
+        backends[name] = {
+            "gres": "gpu",
+            "profiles": [
+                {
+                    "type": each,
+                    "num": types[each].fraction.numerator,
+                    "den": types[each].fraction.denominator,
+                    "memory_mib": _mib(types[each].memory),
+                }
+                for each in order
+            ],
+            "advice": advice(name, divided),
         }
     return backends
 
@@ -151,8 +201,19 @@ def to_node_json(policy: Policy) -> str:
             "placement": pool.placement,
             "servers": {server.name: server.address for server in pool.servers},
         }
-    if policy.backends.shard is not None:
-        backends["shard"] = {"gpu_memory": policy.backends.shard.gpu_memory}
+    for name, shared in policy.backends.shared.items():
+        backends[name] = {"gpu_memory": shared_memory(shared), "over_memory": shared.over_memory}
+    if policy.backends.mps is not None:
+        backends["mps"] |= {"users": policy.backends.mps.users, "fraction": policy.backends.mps.fraction}
+    if policy.backends.hami is not None:
+        backends["hami"]["library"] = policy.backends.hami.library
+    for name, divided in policy.backends.divided.items():
+        types = types_of(name, divided)
+        backends[name] = {
+            "types": {
+                each: {"fraction": float(profile.fraction), "memory": profile.memory} for each, profile in types.items()
+            }
+        }
     data = {
         "v": node_policy.VERSION,
         "slices_per_gpu": policy.slices_per_gpu,

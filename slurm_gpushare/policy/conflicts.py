@@ -2,7 +2,8 @@
 
 from decimal import Decimal
 
-from slurm_gpushare.policy.schema import POOLS
+from slurm_gpushare.policy import profiles
+from slurm_gpushare.policy.schema import DIVIDED, POOLS, SHARED
 
 FRACTIONS = ("minimum_fraction", "maximum_fraction")
 
@@ -25,11 +26,16 @@ def conflicts(data: object) -> list[tuple[tuple, str]]:
     rules = [rule if isinstance(rule, dict) else {} for rule in _sequence(data, "rules")]
     for place, section in [((), data), *((("rules", index), rule) for index, rule in enumerate(rules))]:
         found += _off_grid(place, section, data.get("slices_per_gpu", 100))
-    shard = backends.get("shard")
-    types = _mapping(shard, "types") if isinstance(shard, dict) else {}
-    for name, kind in types.items() if len(types) > 1 else ():
-        if not (isinstance(kind, dict) and kind.get("feature")):
-            found.append((("backends", "shard", "types", name), "one of several types: write feature, its nodes' own"))
+    for backend in SHARED:
+        types = _mapping(_mapping(backends, backend), "types")
+        for name, kind in types.items() if len(types) > 1 else ():
+            if not (isinstance(kind, dict) and kind.get("feature")):
+                remedy = "one of several types: write feature, its nodes' own"
+                found.append((("backends", backend, "types", name), remedy))
+    found += _off_grid(("backends", "mps"), _mapping(backends, "mps"), data.get("slices_per_gpu", 100), ("fraction",))
+    for way in DIVIDED:
+        for name, kind in _mapping(_mapping(backends, way), "types").items():
+            found += _profile_conflicts(("backends", way, "types", name), way, kind)
     for index, limit in enumerate(_sequence(data, "running_limits")):
         found += _limit_conflicts(("running_limits", index), limit, data.get("slices_per_gpu", 100))
     names: dict[object, int] = {}
@@ -50,6 +56,18 @@ def _mapping(data: dict, name: str) -> dict:
 
 def _sequence(data: dict, name: str) -> list:
     return data[name] if isinstance(data.get(name), list) else []
+
+
+def _profile_conflicts(place: tuple, way: str, kind: object) -> list[tuple[tuple, str]]:
+    """Return what is not in the table of profiles."""
+    gpu, profile = (kind.get(name) for name in ("gpu", "profile")) if isinstance(kind, dict) else (None, None)
+    if not (isinstance(gpu, str) and isinstance(profile, str)):
+        return []  # the schema says so
+    if gpu not in profiles.models(way):
+        return [((*place, "gpu"), f"no model with {way} profiles: known are {', '.join(profiles.models(way))}")]
+    if profile not in (known := profiles.names(way, gpu)):
+        return [((*place, "profile"), f"no profile of {gpu}: known are {', '.join(known)}")]
+    return []
 
 
 def _server_conflicts(backends: dict) -> list[tuple[tuple, str]]:

@@ -1,7 +1,8 @@
 """Limits on what may be in use at one time, as the sacctmgr commands that make Slurm keep them. Pure.
 
-Slurm counts whole GPUs (gres/gpu), shares of the nodes' GPUs (gres/shard) and shares of a pool (the pool's gres) apart.
-AccountingStorageTRES must name each of them, and AccountingStorageEnforce must have `limits`.
+Slurm counts whole GPUs (gres/gpu), shares of the nodes' GPUs (gres/shard) and shares of a pool (the pool's gres) apart;
+a part of a GPU that MIG or vGPU made is one of gres/gpu. AccountingStorageTRES must name each of them, and
+AccountingStorageEnforce must have `limits`.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def tres(gpus: float, policy: Policy) -> str:
     """Return ``gpus`` GPUs as Slurm's TRES list; whole GPUs are rounded down, for no part of one is given whole."""
     slices = int(Decimal(str(gpus)) * policy.slices_per_gpu)
     counts = {"gpu": int(gpus)}
-    if policy.backends.shard is not None:
+    if policy.backends.shared:
         counts["shard"] = slices
     counts |= {pool.gres: slices for pool in policy.backends.pools.values()}
     return ",".join(f"gres/{name}={count}" for name, count in counts.items())

@@ -10,6 +10,7 @@ from tests.lab.cluster import GPUSHARE, Cluster
 
 # Of several processes that test side by side each has labs of its own.
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")
+LOCAL = ("--mps", "--mig", "--vgpu", "--hami")
 THREE_SERVERS = ("--pool-servers", "3", "--pool-gpus", "2", "--clients", "3")
 
 
@@ -62,6 +63,18 @@ def holding_cluster() -> Iterator[Cluster]:
 def lupine_cluster() -> Iterator[Cluster]:
     """The same as ``cluster``, with a LUPINE server, and a node and a partition that use it."""
     yield from _up("testlupine", "--lupine")
+
+
+@pytest.fixture(scope="session")
+def local_cluster() -> Iterator[Cluster]:
+    """The same as ``cluster``, with a node and a partition of each local backend."""
+    yield from _up("testlocal", *LOCAL)
+
+
+@pytest.fixture(scope="session")
+def new_local_cluster() -> Iterator[Cluster]:
+    """The same as ``local_cluster``, with Slurm 26.05."""
+    yield from _up("testlocal26", "--slurm", "26.05", *LOCAL)
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ class Controller:
     def submit(self, **fields: object) -> Answer:
         """Submit a job with these fields of job_desc; the cluster's default partition is shard."""
         fields = UNSET | fields
-        parts = {name: {"flag_default": int(name == "shard")} for name in ("bitfusion", "pool2", "shard", "cpu")}
+        parts = {name: {"flag_default": int(name == "shard")} for name in ("bitfusion", "pool2", "shard", "mig", "cpu")}
         return self._call(b"slurm_job_submit", fields, self._parts(parts), ALICE)
 
     def modify(self, record: dict, uid: int = ALICE, **fields: object) -> Answer:

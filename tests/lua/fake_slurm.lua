@@ -10,7 +10,7 @@ local STRINGS = {
   "work_dir",
 }
 local NUMBERS = { "min_nodes", "max_nodes", "min_cpus", "max_cpus", "num_tasks", "ntasks_per_node", "ntasks_per_tres",
-  "cpus_per_task", "min_mem_per_node", "min_mem_per_cpu", "time_limit", "priority", "nice", "requeue" }
+  "cpus_per_task", "min_mem_per_node", "min_mem_per_cpu", "time_limit", "priority", "nice", "requeue", "shared" }
 local READ_ONLY = { "user_id", "user_name", "default_account", "het_job_offset", "default_qos", "group_id", "spank_job_env", "spank_job_env_size", "environment", "argv",
   "argc", "alloc_node" }
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_gpushare.errors import GrantError
-from slurm_gpushare.usage import UsageRecord, usage_from_dict, usage_to_json
+from slurm_gpushare.usage import HELD, HOW, UsageRecord, enforces_of, enforces_text, usage_from_dict, usage_to_json
 
 RECORD = UsageRecord(
     cluster="lab",
@@ -70,3 +70,30 @@ def test_another_version_or_key_is_refused(change):
 def test_what_is_no_record_is_refused(data):
     with pytest.raises(GrantError):
         usage_from_dict(data)
+
+
+def test_a_record_of_an_agent_that_did_not_know_what_is_enforced():
+    data = json.loads(usage_to_json(RECORD))
+    del data["enforces"]
+    assert usage_from_dict(data).enforces is None
+
+
+HELD_BY = st.fixed_dictionaries({name: st.sampled_from(HOW) for name in HELD})
+
+
+@given(st.lists(HELD_BY, min_size=1))
+def test_of_several_parts_the_least_holds(parts):
+    least = enforces_of([enforces_text(part) for part in parts])
+    words = dict(item.split("=") for item in least.split(","))
+    assert words == {name: HOW[max(HOW.index(part[name]) for part in parts)] for name in HELD}
+
+
+def test_what_one_part_does_not_know_is_not_known():
+    text = "memory=enforced,compute=none,faults=none"
+    assert enforces_of([text, None]) is None and enforces_of([]) is None and enforces_of([text]) == text
+
+
+@pytest.mark.parametrize("text", ["", "memory=enforced", "memory=much,compute=none,faults=none", "a=b,c=d,e=f", "x"])
+def test_what_no_backend_declares_is_refused(text):
+    with pytest.raises(ValueError):
+        enforces_of([text])

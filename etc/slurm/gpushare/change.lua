@@ -33,14 +33,15 @@ local function changed_request(policy, change, record, grant)
     min_nodes = change.min_nodes or not resized and record.min_nodes or nil,
     max_nodes = change.max_nodes or not resized and record.max_nodes or nil,
     num_tasks = change.num_tasks, extra = grant and grant.extra or record.extra, options = options,
-    licenses = change.licenses or requests.own_licences(policy, record.licenses), client = true, changes = true,
+    licenses = change.licenses or requests.own_licences(policy, record.licenses), client = true,
+    changes = grant and grant.backend or true,
   }
   for _, field in ipairs(requests.FIELDS) do request[field.name] = change[field.name] or fields[field.name] end
   local own = grant and not asks_anew and policy.backends[grant.backend] or nil
   for _, entry in ipairs(own and text.split(record.gres or "", ",") or {}) do
     -- What else the job asked for stays beside the share.
     local name = entry:gsub("^gres[/:]", ""):match("^[%w_.-]*")
-    if entry ~= "" and name ~= (own.gres or grant.backend) then
+    if entry ~= "" and name ~= own.gres then
       request.gres = request.gres and request.gres .. "," .. entry or entry
     end
   end

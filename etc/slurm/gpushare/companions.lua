@@ -25,7 +25,9 @@ local function given(value) return value and value ~= "" end
 
 -- Refuse what counts by GPU, and put into `set` the main memory that goes with a share by default.
 function M.check(set, ask, amount, request, rule)
-  if request.ntasks_per_tres then
+  if amount.typed then
+    -- Slurm counts these GPUs itself.
+  elseif request.ntasks_per_tres then
     refuse(rule.name, "%s: --ntasks-per-gpu counts whole GPUs of a node: write --ntasks-per-node=%d instead",
       show(ask.recorded), request.ntasks_per_tres * amount.gpus)
   elseif given(request.cpus_per_tres) then

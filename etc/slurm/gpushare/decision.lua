@@ -1,8 +1,8 @@
 -- The decision on a job: a grant and the resources that it takes, the job as it is, or a refusal.
 
 local part = ...
-local text, requests, rules, containers, place, pool, companions, grants =
-  part("text"), part("request"), part("rules"), part("containers"), part("place"), part("pool"),
+local text, requests, rules, containers, place, fixed, pool, companions, grants =
+  part("text"), part("request"), part("rules"), part("containers"), part("place"), part("fixed"), part("pool"),
   part("companions"), part("grant")
 local refuse, show = text.refuse, text.show
 
@@ -37,9 +37,10 @@ local function shared_partitions(policy, rule)
   return #names > 0 and "submit to -p " .. table.concat(names, " or -p ") or "there are whole GPUs alone: write gpu:1"
 end
 
--- The backend of the job's partitions, nil where they share nothing. `mixed` where they do not agree.
+-- The backend of the job's partitions, nil where they share nothing; whether they do not agree; and whether whole GPUs,
+-- too, are decided on here: of a pool, or among parts of GPUs that Slurm takes for GPUs.
 local function choose_backend(policy, request, rule)
-  local wish, chosen, mixed, pool = request.options.gpu_backend, nil, false, false
+  local wish, chosen, mixed, decides = request.options.gpu_backend, nil, false, false
   for index, partition in ipairs(request.partitions) do
     local choices = choices_of(policy, rule, partition)
     if wish and not contains(choices, wish) then
@@ -48,10 +49,11 @@ local function choose_backend(policy, request, rule)
           .. shared_partitions(policy, rule))
     end
     local this = wish or choices[1]
-    pool = pool or this and policy.backends[this].servers and true
+    local backend = this and policy.backends[this] or {}
+    decides = decides or (backend.servers or backend.profiles) and true
     if index == 1 then chosen = this elseif this ~= chosen then mixed = true end
   end
-  return chosen, mixed, pool
+  return chosen, mixed, decides
 end
 
 local function untouched(rule, set, message)
@@ -103,8 +105,8 @@ local function decide_share(policy, request, asks, others, rule)
     if not each.gpus then shares = shares + 1 end
     plain = plain and each.plain
   end
-  local backend_name, mixed, in_pool = choose_backend(policy, request, rule)
-  if shares == 0 and plain and not in_pool then return decide_plain(policy, request, asks, rule) end
+  local backend_name, mixed, decides = choose_backend(policy, request, rule)
+  if shares == 0 and plain and not decides then return decide_plain(policy, request, asks, rule) end
   if #asks > 1 then
     refuse(rule.name, "%s and %s: a job asks for GPUs once: write one --gres=gpu:F", show(ask.recorded),
       show(asks[2].recorded))
@@ -117,7 +119,7 @@ local function decide_share(policy, request, asks, others, rule)
   end
   containers.check_required(rule, request, ask.recorded)
   local backend = backend_name and policy.backends[backend_name] or {}
-  local placing = backend.servers and pool or place
+  local placing = backend.servers and pool or backend.profiles and fixed or place
   local amount, message, set, chosen = placing.decide(policy, backend, ask, request, rule, backend_name)
   put_lists(set, request, others)
   if not amount then return untouched("whole GPUs of the node", set, message) end
@@ -160,8 +162,9 @@ end
 --   request  { gres, tres_per_job, tres_per_task, tres_per_socket, licenses, extra, partitions = {names}, min_nodes,
 --              max_nodes, num_tasks, ntasks_per_node, memory, het_job_offset, cpus_per_tres, mem_per_tres,
 --              ntasks_per_tres, tres_freq, user, account, qos, marked = whether cli_filter's mark stood in extra,
---              client = whether it needs none, options = {SPANK's} }; nil, false or "" where the user said nothing,
---              but partitions and options are always there
+--              client = whether it needs none, exclusive = whether it has its nodes for itself, changes = in a change,
+--              the backend of the job's grant or true, options = {SPANK's} }; nil, false or "" where the user said
+--              nothing, but partitions and options are always there
 -- Returns { outcome = "granted" | "untouched" | "refused", grant, set = fields to change, message, rule,
 --   once = whether the next such request gets another answer }; nobody changes it afterwards.
 function M.decide(policy, request)

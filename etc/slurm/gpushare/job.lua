@@ -72,6 +72,7 @@ local LATER = {
   features = text_of, cpus_per_tres = text_of, mem_per_tres = text_of, tres_freq = text_of,
   num_tasks = number_of, ntasks_per_node = number_of, ntasks_per_tres = number_of, het_job_offset = number_of,
   array = function(job) return text_of(job, "array_inx") end,
+  exclusive = function(job) return job.shared == 0 end,  -- --exclusive
   memory = function(job) return number_of(job, "min_mem_per_node") or number_of(job, "min_mem_per_cpu") end,
 }
 

@@ -13,6 +13,16 @@ local function gpu_memory(backend, ask)
   return of_type and of_type.gpu_memory_mib or not ask.type and backend.gpu_memory_mib or nil
 end
 
+-- Slices of the one share that the backend gives, where it has but one.
+local function fixed_slices(policy, backend, ask, slices, rule)
+  local fixed = backend.fixed_slices
+  if not fixed or slices == fixed or slices == policy.slices_per_gpu then return slices end
+  if ask.mib and slices < fixed then return fixed end
+  local share = decimal(fixed / policy.slices_per_gpu)
+  refuse(rule.name, "%s: the one share that is given here is %s of a GPU: write --gres=gpu:%s", show(ask.recorded), share,
+    share)
+end
+
 -- Slices of each GPU for an ask, with "rounded up to " where they are more than asked.
 local function slices_of(policy, backend, ask, rule)
   local per_gpu = policy.slices_per_gpu
@@ -35,6 +45,7 @@ local function slices_of(policy, backend, ask, rule)
     local least = decimal(minimum / per_gpu)
     refuse(rule.name, "%s: below the smallest share, %s of a GPU: write --gres=gpu:%s", show(ask.recorded), least, least)
   end
+  slices = fixed_slices(policy, backend, ask, slices, rule)
   return slices, exact and slices == down and "" or "rounded up to "
 end
 
@@ -77,7 +88,7 @@ function M.for_node(ask, request, rule)
 end
 
 -- The ask of a node's tasks together, where they share what is given.
-local function together(ask)
+function M.together(ask)
   for _, name in ipairs(ask.tasks and { "gpus", "num", "mib" } or {}) do
     if ask[name] then ask[name] = ask[name] * ask.tasks end
   end
@@ -146,6 +157,18 @@ function M.node_limit(policy, ask, slices, request, rule)
   return nodes
 end
 
+-- The number of nodes to set for an ask of `slices` on each, and how many it is multiplied for.
+function M.spread(policy, ask, slices, request, rule)
+  local limit, set = M.node_limit(policy, ask, slices, request, rule), {}
+  if ask.pinned then
+    set.min_nodes, set.max_nodes = 1, 1
+  elseif limit and (request.max_nodes or math.huge) > limit then
+    set.max_nodes = limit
+  end
+  local fixed = not ask.pinned and request.min_nodes and request.min_nodes == request.max_nodes
+  return set, fixed and request.min_nodes or 1
+end
+
 -- Refuse whole GPUs where the rule has none.
 function M.check_whole(ask, rule)
   if rule.get("whole_gpus") == false then
@@ -186,9 +209,21 @@ local function constraint(request, ask, feature, rule)
   return own == "" and feature or own .. "&" .. feature
 end
 
+-- Have Slurm give the job's nodes to its user alone, where the backend wants that. JOB_SHARED_USER in slurm.h is 2, and 0
+-- (--exclusive) is more than that. In a job that is there Slurm lets its operators alone change it.
+local function exclude_others(backend, name, ask, request, rule, set)
+  if not backend.exclusive then return end
+  if request.changes and request.changes ~= name then
+    refuse(rule.name, "%s: a job cannot be moved to where a node is given to one user at a time: cancel it and submit it "
+      .. "there", show(ask.recorded))
+  elseif not request.changes and not request.exclusive then
+    set.shared = 2
+  end
+end
+
 -- The amount (nil for whole GPUs of the node), the message and the fields of the job to set, as pool.decide gives them.
-function M.decide(policy, backend, ask, request, rule)
-  ask = together(M.for_node(ask, request, rule))
+function M.decide(policy, backend, ask, request, rule, name)
+  ask = M.together(M.for_node(ask, request, rule))
   local kind = ask.type and backend.types and backend.types[ask.type]
   if ask.type and not kind and not ask.gpus then
     local known = text.sorted_keys(backend.types or {})
@@ -197,13 +232,7 @@ function M.decide(policy, backend, ask, request, rule)
   end
   check_tasks(backend, ask, rule)
   local amount = M.amount_of(policy, backend, ask, rule)
-  local nodes = M.node_limit(policy, ask, amount.slices, request, rule)
-  local set = {}
-  if ask.pinned then
-    set.min_nodes, set.max_nodes = 1, 1
-  elseif nodes and (request.max_nodes or math.huge) > nodes then
-    set.max_nodes = nodes
-  end
+  local set, nodes = M.spread(policy, ask, amount.slices, request, rule)
   if amount.whole then
     M.check_whole(ask, rule)
     set.gres = string.format("gpu:%s%d", ask.type and ask.type .. ":" or "", amount.gpus)
@@ -213,14 +242,15 @@ function M.decide(policy, backend, ask, request, rule)
     refuse(rule.name, "%s: shares of a node's GPUs lie on one GPU: write --gres=gpu:%s", show(ask.recorded),
       sum <= 1 and decimal(sum) .. " for as much of one" or string.format("%d for whole ones", math.ceil(sum)))
   end
-  amount.nodes = not ask.pinned and request.min_nodes and request.min_nodes == request.max_nodes and request.min_nodes
-    or 1
+  amount.nodes = nodes
+  exclude_others(backend, name, ask, request, rule, set)
   set.gres = "shard:" .. amount.slices
   if kind and kind.feature then set.features = constraint(request, ask, kind.feature, rule) end
   local message = M.describe(policy, ask, amount, "of the node")
   if (ask.tasks or 1) > 1 then
     message = message .. string.format(", for the %d tasks of a node together", ask.tasks)
   end
+  if backend.advice then message = message .. "; " .. backend.advice end
   return amount, message, set
 end
 

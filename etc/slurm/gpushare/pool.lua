@@ -162,7 +162,7 @@ function M.decide(policy, backend, ask, request, rule, name)
     message = message .. string.format(", on each of %d nodes, %d slices in all", amount.nodes,
       amount.slices * amount.nodes)
   end
-  if backend.unenforced then message = message .. "; nothing holds a job to its share" end
+  if backend.advice then message = message .. "; " .. backend.advice end
   if chosen and request.array then
     message = message .. "; every task of the array waits for the same GPU: single jobs get different ones"
   end

@@ -186,14 +186,14 @@ local function guarded_names(policy)
   local gres, servers = {}, {}
   local licences = setmetatable({}, { __index = function(_, name) return servers[name:match("^gpu%d+@(.*)$")] end })
   for name, backend in pairs(policy.backends) do
-    if backend.servers then
+    if backend.gres == "shard" then
+      gres.shard = "shard"  -- of several backends, maybe
+    elseif backend.servers then
       gres[backend.gres:lower()] = name
       if backend.licence then licences[backend.licence:lower()] = name end
       for _, server in ipairs(backend.servers) do
         if server.name then servers[server.name] = name end
       end
-    else
-      gres[name] = name  -- Slurm names a shared gres after its way of sharing: shard
     end
   end
   guarded[policy] = { gres = gres, licences = licences }

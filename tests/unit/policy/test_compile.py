@@ -62,7 +62,11 @@ def test_the_shipped_policy_as_slurmctld_reads_it(policy) -> None:
                 "servers": {1: {"gpus": 1, "gpu_memory_mib": 16280}},
                 "gpu_memory_mib": 16280,
             },
-            "shard": {"types": {"p100": {"gpu_memory_mib": 16280}}},
+            "shard": {
+                "gres": "shard",
+                "types": {"p100": {"gpu_memory_mib": 16280}},
+                "advice": "nothing holds a job to its share",
+            },
         },
         "datasets": {"digits": True},
         "limits": {

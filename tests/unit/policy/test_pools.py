@@ -51,8 +51,8 @@ def test_what_nodes_know_of_lupine() -> None:
 
 def test_slurmctld_tells_the_users_of_lupine_alone_that_nothing_is_enforced() -> None:
     lua = to_lua(parse_policy(BOTH).policy)
-    assert lua.count('["unenforced"] = true') == 1
-    assert lua.index('["unenforced"]') > lua.index('["lupine"]') > lua.index('["bitfusion"] = {')
+    assert lua.count('["advice"] = "nothing holds a job to its share"') == 1
+    assert lua.index('["advice"]') > lua.index('["lupine"]') > lua.index('["bitfusion"] = {')
 
 
 def test_limits_and_unreachable_servers_are_those_of_every_pool(tmp_path) -> None:
