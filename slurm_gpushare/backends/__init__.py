@@ -31,7 +31,7 @@ import sys
 
 from slurm_gpushare.errors import BrokenInstallation
 
-NAMES = ("gpu", "shard", "hami", "mig", "vgpu", "bitfusion", "lupine")
+NAMES = ("gpu", "shard", "mps", "hami", "mig", "vgpu", "bitfusion", "lupine")
 
 
 def find(name: str):

@@ -48,21 +48,27 @@ class Endings:
 
 
 class Client:
-    """A program that was started with no input; ``status`` is None until it has ended."""
+    """A program that was started; ``status`` is None until it has ended."""
 
-    def __init__(self, argv: list[str], environment: dict[str, str]):
-        """Start it; raises BrokenInstallation when it cannot be executed."""
+    def __init__(self, argv: list[str], environment: dict[str, str], given: str = ""):
+        """Start it with the text ``given`` on its input; raises BrokenInstallation when it cannot be executed."""
         self.argv = argv
         self.status: int | None = None
         # Not a pipe: what the program leaves running could hold its end open for ever.
         self._output = os.memfd_create("output")
+        source = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
+        text = None
+        if given:
+            text = os.memfd_create("input")
+            os.pwrite(text, given.encode(), 0)
+            source = (os.POSIX_SPAWN_DUP2, text, 0)
         try:
-            self._pid = os.posix_spawn(
+            self.pid = os.posix_spawn(
                 argv[0],
                 argv,
                 environment,
                 file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    source,
                     (os.POSIX_SPAWN_DUP2, self._output, 1),
                     (os.POSIX_SPAWN_DUP2, self._output, 2),
                 ],
@@ -73,7 +79,10 @@ class Client:
             os.close(self._output)
             hint = ": install it on this node" if error.errno == ENOENT else ""
             raise BrokenInstallation(f"{argv[0]}: {error.strerror}{hint}") from None
-        self._process = os.pidfd_open(self._pid)
+        finally:
+            if text is not None:
+                os.close(text)
+        self._process = os.pidfd_open(self.pid)
 
     def wait(self, seconds: float, endings: Endings | None = None) -> bool:
         """Wait for its end, or for a signal that ends us; return whether it has ended."""
@@ -83,7 +92,7 @@ class Client:
         while self.status is None:
             left = max(0.0, deadline - monotonic())
             if poll.poll(min(left, LOOK) * 1000):
-                self.status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+                self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             elif left == 0 or (endings is not None and endings.came()):
                 return False
         return True
@@ -92,7 +101,7 @@ class Client:
         """End it if it still runs: by SIGTERM, and after a while by SIGKILL."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.status is None:
-                os.kill(self._pid, number)
+                os.kill(self.pid, number)
                 self.wait(GRACE)
 
     def output(self) -> str:

@@ -6,8 +6,6 @@ from slurm_gpushare.grant import decode_grant
 from slurm_gpushare.units import MIB
 from tests.lua.conftest import install
 
-pytest.importorskip("slurm_gpushare.backends.mps")
-
 POLICY = """
 partitions: {mig: mps, pool2: hami, shard: shard}
 backends:
