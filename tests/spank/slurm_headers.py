@@ -5,6 +5,7 @@ Debian's libslurm-dev packages of two suites are fetched from the host's own mir
 apt that has its own folders and configuration: the host's packages, lists and cache are not touched.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -42,10 +43,15 @@ def fetch(suite: str, cache: Path = CACHE) -> Path:
     Raises HeadersMissing when the host is not Debian, or its mirror does not answer.
     """
     include = cache / suite
-    if (include / "slurm" / "spank.h").is_file():
-        return include
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{suite}-", dir=cache) as folder:
+    # Each process of pytest-xdist has a session fixture of its own: the second waits for what the first fetches.
+    with (
+        (cache / f".{suite}.lock").open("w") as lock,
+        tempfile.TemporaryDirectory(prefix=f".{suite}-", dir=cache) as folder,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (include / "slurm" / "spank.h").is_file():
+            return include
         work = Path(folder)
         try:
             _download(suite, work)
