@@ -35,11 +35,12 @@ published. Each line below is a choice of ours: nobody should draw conclusions a
 | v3: several allowed devices in a list | separated by semicolons |
 | v3: a server whose process was killed | is gone as if deleted |
 | v3: `-q` | does not wait for clients |
-| v3: not served here | namespaces, devices, SM partitions, features, -a, locality domains, priorities |
+| v3: a namespace's limits | hold for its clients alone, whatever the default namespace's are |
+| v3: `namespace delete` | `--force` ends its clients; `default` cannot be deleted |
+| v3: not served here | devices, SM partitions, features, -a, locality domains, priorities |
 | v2: not served here | `-mlopart`; client priorities have no effect |
 | a card's chunks and their SMs | 10 of 8 SMs, whatever the model, as in an example of NVIDIA's |
-| `-S`: a client without CUDA_MPS_SM_PARTITION, or with one that is none | refused with 805 |
-| `-S`: a partition and a percentage | the smaller holds |
+| `-S`: a client with a CUDA_MPS_SM_PARTITION that is none | refused as one without any, with 915 |
 | `-S`: `sm_partition add` | refused where the device has clients; `rm` where the partition has |
 | `-S`: a fault | meets the clients of other partitions too (from R610 on it need not) |
 | CUDA_MPS_SM_PARTITION without `-S` | means nothing |
@@ -48,7 +49,7 @@ published. Each line below is a choice of ours: nobody should draw conclusions a
 """
 
 # CUresult
-CONNECTION_FAILED, SERVER_NOT_READY, MAX_CLIENTS_REACHED = 805, 807, 808
+CONNECTION_FAILED, SERVER_NOT_READY, MAX_CLIENTS_REACHED, INVALID_RESOURCE_CONFIGURATION = 805, 807, 808, 915
 
 # Wording where none is published.
 NOT_FOUND = "Cannot find MPS control daemon process"

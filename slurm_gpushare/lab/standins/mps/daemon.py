@@ -25,7 +25,12 @@ from pathlib import Path
 from slurm_gpushare.errors import LabError
 from slurm_gpushare.lab.standins.gpu.control import request
 from slurm_gpushare.lab.standins.mps import servers
-from slurm_gpushare.lab.standins.mps.assumed import CONNECTION_FAILED, MAX_CLIENTS_REACHED, SERVER_NOT_READY
+from slurm_gpushare.lab.standins.mps.assumed import (
+    CONNECTION_FAILED,
+    INVALID_RESOURCE_CONFIGURATION,
+    MAX_CLIENTS_REACHED,
+    SERVER_NOT_READY,
+)
 from slurm_gpushare.lab.standins.mps.limits import (
     Limits,
     constrain,
@@ -225,10 +230,13 @@ class Daemon(ABC):
         try:
             threads, memory, devices, name = (None if word == "-" else word for word in words)
             own = parse_percentage(threads) if threads else None
-            partition = self.partitions.find(name or "") if self.partitions else None
             tighter = parse_memory_variable(memory) if memory else {}
         except (LabError, ValueError) as error:
             raise Refused(CONNECTION_FAILED, f"the client's environment: {error}") from None
+        try:
+            partition = self.partitions.find(name or "") if self.partitions else None
+        except LabError as error:
+            raise Refused(INVALID_RESOURCE_CONFIGURATION, str(error)) from None
         self.log(f"NEW CLIENT {pid} from user {uid}")
         try:
             async with self.turn:
@@ -236,7 +244,7 @@ class Daemon(ABC):
                 share, limits = constrain(server.namespaces[namespace], server.devices, own, tighter, self.OVERRIDES)
                 seen = visible(devices, server.devices)
                 if partition:
-                    share = min(share, partition.percentage)
+                    share = partition.percentage  # a percentage of threads means nothing here
                     seen = [device for device in seen if device == partition.device]
                 if await server.status() == "FAULT":
                     raise Refused(SERVER_NOT_READY, f"server {server.pid} is in FAULT")

@@ -188,7 +188,7 @@ class Legacy(Daemon):
                 raise LabError(f"sm_partition: {device} is older than Ampere")
             if any(partition.device.startswith(device) for partition in used):
                 raise LabError(f"sm_partition: {device} has clients")
-            return f"{partitions.add(device, amount).name}\n"
+            return f"Partition {partitions.add(device, amount).name} created\n"
         if verb == "rm":
             partition = partitions.find(f"{device}/{amount}")
             if partition in used:

@@ -8,11 +8,22 @@ from collections.abc import Callable, Sequence
 from slurm_gpushare.errors import LabError
 from slurm_gpushare.lab.standins.mps.assumed import CONNECTION_FAILED
 from slurm_gpushare.lab.standins.mps.daemon import Daemon, Refused
-from slurm_gpushare.lab.standins.mps.limits import EVERY_DEVICE, find_device, parse_percentage, parse_size
+from slurm_gpushare.lab.standins.mps.limits import (
+    EVERY_DEVICE,
+    Limits,
+    find_device,
+    format_size,
+    parse_percentage,
+    parse_size,
+)
 from slurm_gpushare.lab.standins.mps.servers import Server
 
 SERVER_COLUMNS = ("name", "uid", "pid", "status", "pipe-directory", "allowed-devices", "context-ids")
 CLIENT_COLUMNS = ("pid", "server", "device", "namespace", "cmd")
+NAMESPACE_COLUMNS = (
+    *("name", "server", "server-status", "pinned-memory-limit", "active-thread-percentage", "client-priority"),
+    "pipe-directory",
+)
 FORMATS = ("table", "csv", "table,noheader", "csv,noheader")
 
 
@@ -24,7 +35,8 @@ class Modules(Daemon):
     def __init__(self, pipe: str, log: str, multiuser: bool) -> None:
         """Read the GPUs, and the limits in the environment. Raises LabError."""
         super().__init__(pipe, log, multiuser)
-        self._listening: dict[str, list[asyncio.Server]] = {}
+        self._listening: dict[str, dict[str, asyncio.Server]] = {}  # by server and folder below its own
+        self._doors: dict[str, Callable] = {}  # who becomes a client of each server
         # (module, verb): names of the positional words (in brackets: may be missing), options, what to do
         self.commands: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...], Callable]] = {
             ("server", "create"): (("[name]",), ("uid", "allowed-devices"), self.server_create),
@@ -32,6 +44,14 @@ class Modules(Daemon):
             ("server", "list"): (("[name]",), ("format",), self.server_list),
             ("server", "set"): (("name",), ("pinned-memory-limit", "active-thread-percentage"), self.server_set),
             ("server", "get"): (("name", "field"), (), self.server_get),
+            ("namespace", "create"): (("name",), ("server",), self.namespace_create),
+            ("namespace", "delete"): (("name",), ("server", "force"), self.namespace_delete),
+            ("namespace", "list"): (("[name]",), ("server", "format"), self.namespace_list),
+            ("namespace", "set"): (
+                *(("name",), ("server", "pinned-memory-limit", "active-thread-percentage")),
+                self.namespace_set,
+            ),
+            ("namespace", "get"): (("name", "server", "field"), (), self.namespace_get),
             ("client", "list"): ((), ("server", "all", "format"), self.client_list),
             ("client", "get"): (("pid", "field"), (), self.client_get),
             ("client", "terminate"): (("pid",), (), self.client_terminate),
@@ -90,14 +110,22 @@ class Modules(Daemon):
                 raise Refused(CONNECTION_FAILED, f"server {name} has ended")
             return server
 
-        folder = self.pipe / name
-        (folder / "default").mkdir(parents=True, exist_ok=True)
-        self._listening[name] = [await self.listen(path, this_server) for path in (folder, folder / "default")]
+        self._doors[name] = this_server
+        self._listening[name] = {}
+        for part in ("", "default"):
+            await self._open(name, part)
         return server
+
+    async def _open(self, name: str, part: str) -> None:
+        """Let clients in by a socket in a folder of the server's: `part` is its namespace, or "" for the server."""
+        folder = self.pipe / name / part
+        folder.mkdir(parents=True, exist_ok=True)
+        self._listening[name][part] = await self.listen(folder, self._doors[name], part or "default")
 
     def _ended(self, server: Server) -> None:
         super()._ended(server)
-        for listening in self._listening.pop(server.name, ()):
+        self._doors.pop(server.name, None)
+        for listening in self._listening.pop(server.name, {}).values():
             listening.close()
         shutil.rmtree(self.pipe / server.name, ignore_errors=True)
 
@@ -110,8 +138,7 @@ class Modules(Daemon):
         if self.multiuser and owner != 0:
             raise LabError(f"server create: --uid={uid}: in multiuser mode only 0 is allowed")
         name = name or f"uid_{owner}"
-        if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
-            raise LabError(f"server create: {name!r}: lowercase letters, digits and underscores only, at most 64")
+        check_name("server create", name)
         devices = []
         for word in allowed_devices.split(",") if allowed_devices else ():
             found = find_device(word, self.devices)
@@ -134,16 +161,7 @@ class Modules(Daemon):
         return ""
 
     def server_set(self, name: str, pinned_memory_limit: str = "", active_thread_percentage: str = "") -> str:
-        limits = self._named(name).namespaces["default"]
-        if not pinned_memory_limit and not active_thread_percentage:
-            raise LabError("server set: at least one option is required")
-        size = parse_size(pinned_memory_limit, "KMG") if pinned_memory_limit else None
-        threads = parse_percentage(active_thread_percentage) if active_thread_percentage else None
-        if threads is not None and threads < 1:
-            raise LabError(f"server set: {active_thread_percentage}: it must be 1 to 100")
-        if size is not None:
-            limits.set_memory(EVERY_DEVICE, size)
-        limits.threads = limits.threads if threads is None else threads
+        set_limits("server set", self._named(name).namespaces["default"], pinned_memory_limit, active_thread_percentage)
         return ""
 
     async def _server_row(self, server: Server) -> dict[str, str]:
@@ -158,6 +176,59 @@ class Modules(Daemon):
 
     async def server_get(self, name: str, field: str) -> str:
         return value(await self._server_row(self._named(name)), field, SERVER_COLUMNS[:-1])
+
+    # Namespaces
+
+    def _in(self, server: str, name: str) -> tuple[Server, Limits]:
+        found = self._named(server)
+        if name not in found.namespaces:
+            raise LabError(f"namespace {name!r} does not exist on server {server!r}")
+        return found, found.namespaces[name]
+
+    async def namespace_create(self, name: str, server: str = "") -> str:
+        check_name("namespace create", name)
+        found = self._named(server)
+        if name in found.namespaces:
+            raise LabError(f"namespace {name!r} exists already on server {server!r}")
+        found.namespaces[name] = Limits()
+        await self._open(server, name)
+        return ""
+
+    async def namespace_delete(self, name: str, server: str = "", force: str | None = None) -> str:
+        found, _ = self._in(server, name)
+        if name == "default":
+            raise LabError(f"namespace 'default' is server {server!r} itself")
+        clients = [client.pid for client in found.clients.values() if client.namespace == name]
+        if clients and force is None:
+            raise LabError(f"namespace {name!r} has active clients: --force terminates them")
+        for pid in clients:
+            await found.ask(f"mps-terminate {pid}")
+        del found.namespaces[name]
+        self._listening[server].pop(name).close()
+        shutil.rmtree(self.pipe / server / name, ignore_errors=True)
+        return ""
+
+    def namespace_set(
+        self, name: str, server: str = "", pinned_memory_limit: str = "", active_thread_percentage: str = ""
+    ) -> str:
+        set_limits("namespace set", self._in(server, name)[1], pinned_memory_limit, active_thread_percentage)
+        return ""
+
+    async def _namespace_row(self, server: Server, name: str) -> dict[str, str]:
+        limits = server.namespaces[name]
+        memory = format_size(limits.memory[EVERY_DEVICE]) if EVERY_DEVICE in limits.memory else "-"
+        threads = "-" if limits.threads is None else f"{limits.threads:g}"
+        status = (await self._server_row(server))["status"]
+        values = name, server.name, status, memory, threads, "0", str(self.pipe / server.name / name)
+        return dict(zip(NAMESPACE_COLUMNS, values, strict=True))
+
+    async def namespace_list(self, name: str = "", server: str = "", format: str = "table") -> str:
+        servers = [self._named(server)] if server else list(self.running.values())
+        found = [(one, part) for one in servers for part in one.namespaces if name in ("", part)]
+        return table(NAMESPACE_COLUMNS, [await self._namespace_row(one, part) for one, part in found], format)
+
+    async def namespace_get(self, name: str, server: str, field: str) -> str:
+        return value(await self._namespace_row(self._in(server, name)[0], name), field, NAMESPACE_COLUMNS)
 
     # Clients
 
@@ -190,6 +261,25 @@ class Modules(Daemon):
         server, _ = self._client(pid)
         await server.ask(f"mps-terminate {pid}")
         return ""
+
+
+def check_name(command: str, name: str) -> None:
+    """Raise LabError unless that may be the name of a server or a namespace."""
+    if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
+        raise LabError(f"{command}: {name!r}: lowercase letters, digits and underscores only, at most 64")
+
+
+def set_limits(command: str, limits: Limits, memory: str, percentage: str) -> None:
+    """Set those of a namespace's limits that are not empty. Raises LabError, and then sets none."""
+    if not memory and not percentage:
+        raise LabError(f"{command}: at least one option is required")
+    size = parse_size(memory, "KMG") if memory else None
+    threads = parse_percentage(percentage) if percentage else None
+    if threads is not None and threads < 1:
+        raise LabError(f"{command}: {percentage}: it must be 1 to 100")
+    if size is not None:
+        limits.set_memory(EVERY_DEVICE, size)
+    limits.threads = limits.threads if threads is None else threads
 
 
 def table(columns: Sequence[str], rows: Sequence[dict[str, str]], format: str) -> str:

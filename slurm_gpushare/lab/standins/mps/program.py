@@ -30,7 +30,7 @@ USAGE_V3 = """usage: nvidia-cuda-mps-control [-p <2|3>] [-d | -f] [-m] [-q] [-v]
   -p, --protocol    2 (legacy, default) or 3
   -q, --quit        quit and stop the daemon and all running servers
   -v, --version     print the version
-modules: server, client
+modules: server, namespace, client
 """
 LONG = {
     "--static-partitioning": "-S",

@@ -73,6 +73,50 @@ def test_each_server_holds_its_clients_to_its_limits_whatever_they_say(control, 
     assert second.communicate(timeout=20)[1] == "gpu-workload: GPU 0: lost: terminated by the MPS server\n"
 
 
+def test_a_namespace_holds_its_clients_to_its_own_limits(control, until) -> None:
+    machine = control.machine
+    control.do("server", "create", "training")
+    control.do("server", "set", "training", "--active-thread-percentage=10")
+    control.do("namespace", "create", "large", "--server=training")
+    control.do("namespace", "set", "large", "--server=training", "--pinned-memory-limit=2G")
+    control.do("namespace", "set", "large", "--server=training", "--active-thread-percentage=40")
+    folder = f"{control.pipe}/training/large"
+    row = f"large,training,Ready,2G,40,0,{folder}\n"
+    assert control.do("namespace", "list", "large", "--server=training", "--format=csv,noheader") == row
+    assert control.do("namespace", "get", "large", "training", "pinned-memory-limit") == "2G\n"
+    inside = {"CUDA_MPS_PIPE_DIRECTORY": folder}
+    assert "free 2048 MiB" in machine.refused(*LOAD, "3G", **inside)[1]
+    client = machine.attached(0, 60, "1G", **inside, CUDA_MPS_ACTIVE_THREAD_PERCENTAGE="90")
+    until(lambda: machine.snapshot()[0]["utilisation"] == 40, "it has its namespace's percentage")
+    assert f"{client.pid},training,0,large," in control.do("client", "list", "--server=training", "--format=csv")
+    assert control.run("namespace", "delete", "large", "--server=training")[0] == 1
+    assert control.do("namespace", "delete", "large", "--server=training", "--force") == ""
+    assert client.communicate(timeout=20)[1] == "gpu-workload: GPU 0: lost: terminated by the MPS server\n"
+    assert not os.path.exists(folder)
+    assert control.do("namespace", "list", "--format=csv,noheader").startswith("default,training,Ready,-,10,")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create", "large"),
+        ("create", "Large", "--server=training"),
+        ("create", "default", "--server=training"),
+        ("create", "large", "--server=other"),
+        ("delete", "large", "--server=training"),
+        ("delete", "default", "--server=training"),
+        ("set", "default", "--server=training"),
+        ("set", "default", "--server=training", "--active-thread-percentage=0.5"),
+        ("get", "default", "training", "colour"),
+        ("rename", "default"),
+    ],
+)
+def test_what_is_no_command_on_a_namespace_is_refused(control, words) -> None:
+    control.do("server", "create", "training")
+    assert control.run("namespace", *words)[0] == 1
+    assert control.do("namespace", "list", "--format=csv,noheader").count("\n") == 1
+
+
 def test_the_main_socket_leads_to_a_server_of_the_user_s_own_without_limits(control) -> None:
     client = control.machine.attached(0, 60, "20G")
     name = f"uid_{os.geteuid()}"
@@ -109,7 +153,7 @@ def test_in_multiuser_mode_servers_are_root_s(make_control) -> None:
         ["server", "delete", "nowhere"],
         ["server", "list", "--format=xml"],
         ["server", "frobnicate"],
-        ["namespace", "list"],
+        ["device", "list"],
         ["client", "terminate", "1"],
         ["client", "list", "--all=1"],
         ["get_server_list"],

@@ -1,5 +1,7 @@
 """Static SM partitions: made before there are clients, and theirs alone."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,12 +46,14 @@ def test_a_client_computes_in_its_partition(make_control, until) -> None:
     control = make_control({}, driver_version="590.44.01")
     control.start("-S")
     machine = control.machine
-    name = control.say("sm_partition add GPU-00000001 3").strip()
+    said = control.say("sm_partition add GPU-00000001 3")
+    assert re.fullmatch(r"Partition \S+ created\n", said)
+    name = said.split()[1]
     assert name.startswith(f"{GPU}/")
     number = name.partition("/")[2]
     assert control.run(lines="sm_partition add GPU-00000001 8\n")[0] == 1
     load = "--gpu", "0", "--sm", "1", "--memory", "1M"
-    assert "805" in machine.refused(*load)[1]
+    assert "915" in machine.refused(*load)[1]
     assert "no SM partition" in machine.refused(*load, CUDA_MPS_SM_PARTITION=f"{GPU}/x")[1]
     client = machine.attached(0, 80, "1M", CUDA_MPS_SM_PARTITION=f"GPU-00000001/{number}")
     until(lambda: machine.snapshot()[0]["utilisation"] == 30, "it has its partition's SMs")
