@@ -49,6 +49,21 @@ name, is left to the user: jaxlib refuses both at once.
 - HAMi-core locks in `/tmp/vgpulock`, which prolog makes. With job_container/tmpfs a job has a `/tmp` of its own,
   without it, unless an `InitScript` makes it there.
 
+## Which MPS
+
+Prolog asks NVML for the driver and the card, tries the newest way of which they can do all, and falls back to the one
+before where MPS itself says that it cannot:
+
+- **Any driver**: each process has limits by its variables, and by the daemon's default where the policy has one share
+  (`fraction`). A program that clears its variables gets that default, which is the whole card without `fraction`.
+- **R590, Ampere or newer, `fraction`**: each job has a static partition of SMs that no other job has, instead of a
+  percentage. A program that clears its variables is refused. SMs that their job does not use are idle.
+- **R615**: each job has a namespace with its own limits in a server of its user's, and no other way into MPS. A program
+  that clears its variables finds no MPS.
+
+In compute mode DEFAULT a program without MPS has the card as if there were none, so all of this is advisory there:
+`nvidia-smi -c EXCLUSIVE_PROCESS` on the node makes it enforced.
+
 ## MPS and several users
 
 MPS of the drivers up to R610 serves one user at a time: programs of another wait until all of the first have ended.
@@ -61,9 +76,7 @@ What the policy may do about it (`backends.mps.users`), and what each costs:
 | `time_sliced` | everybody, a server for each user | programs of that user's jobs | users take turns on the GPU |
 
 With `time_sliced` the limits hold as always, but a limit of SMs saves other users no time. It needs compute mode
-DEFAULT: EXCLUSIVE_PROCESS admits one server. A program limited by MPS has its variables from the launcher and may
-tighten them; one that clears them gets the server's own default, and one that leaves MPS has the GPU as if there were
-none, unless the compute mode is EXCLUSIVE_PROCESS.
+DEFAULT: EXCLUSIVE_PROCESS admits one server, and prolog refuses the job.
 
 In a container it is all the same: the runtime is started with `--nv` and without a private IPC namespace, what the
 backend needs of the node is bound at the same path, and its variables are set by `APPTAINERENV_…`, which

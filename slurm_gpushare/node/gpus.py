@@ -18,6 +18,7 @@ class Gpu(Record):
 
     uuid: str
     compute_mode: int  # nvmlComputeMode_t
+    capability: int = 0  # the first number of CUDA's compute capability
 
 
 class Gpus(Record):
@@ -48,12 +49,14 @@ def read_gpus(library: str = LIBRARY) -> Gpus:
         found = {}
         for index in range(count.value):
             device, minor, mode = ctypes.c_void_p(), ctypes.c_uint(), ctypes.c_int()
+            major, revision = ctypes.c_int(), ctypes.c_int()
             uuid = ctypes.create_string_buffer(UUID_SIZE)
             call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(device))
             call("nvmlDeviceGetMinorNumber", device, ctypes.byref(minor))
             call("nvmlDeviceGetUUID", device, uuid, ctypes.c_uint(UUID_SIZE))
             call("nvmlDeviceGetComputeMode", device, ctypes.byref(mode))
-            found[minor.value] = Gpu(uuid.value.decode(), mode.value)
+            call("nvmlDeviceGetCudaComputeCapability", device, ctypes.byref(major), ctypes.byref(revision))
+            found[minor.value] = Gpu(uuid.value.decode(), mode.value, major.value)
         branch = version.value.decode().partition(".")[0]
         if not branch.isdigit():
             raise BrokenInstallation(f"driver version {version.value!r} is not NUMBER.NUMBER")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab import local_jobs
 from tests.lab.cluster import GPUSHARE, Cluster
 
 # Of several processes that test side by side each has labs of its own.
@@ -87,3 +88,11 @@ def first_fit_cluster() -> Iterator[Cluster]:
 def pinned_cluster() -> Iterator[Cluster]:
     """The same pool with Slurm 24.11, where job_submit chooses the GPU."""
     yield from _up("testpinned", "--pool-placement", "pinned", *THREE_SERVERS)
+
+
+@pytest.fixture(scope="module", params=["local_cluster", "new_local_cluster"], ids=["24.11", "26.05"])
+def local_lab(request: pytest.FixtureRequest) -> Cluster:
+    """The lab with a node for each local backend, on each version of Slurm."""
+    cluster = request.getfixturevalue(request.param)
+    cluster.run("sh", "-c", f"cat >{local_jobs.HOME}/look.py", user="alice", stdin=local_jobs.LOOK)
+    return cluster

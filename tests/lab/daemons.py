@@ -5,6 +5,8 @@ from tests.lab.cluster import Cluster, until
 _POOL = "slurm_gpushare.lab.standins.bitfusion.server --config /etc/lab/pool.json"
 _POOL2 = _POOL.replace("pool.json", "pool2.json")
 
+_GPU_M1 = "slurm_gpushare.lab.standins.gpu.daemon --config /etc/lab/gpu-m1.json --socket /dev/nvidia-standin/socket"
+
 # What ends the argv of one, as whom and on which node it is started, and how.
 DAEMONS = {
     "agent n1": ("slurm_gpushare.metrics.agent --node n1", "root", "n1", "exec gpushare agent --node n1"),
@@ -12,6 +14,7 @@ DAEMONS = {
     "serve": ("bin/gpushare serve", "root", None, "ulimit -Sn 256; exec gpushare serve"),
     "slurmctld": ("slurmctld -D", "root", None, "exec runuser -u slurm -- slurmctld -D"),
     "slurmd c1": ("slurmd -D -N c1", "root", "c1", "exec slurmd -D -N c1"),
+    "gpu-m1": (_GPU_M1, "root", "m1", f"exec /opt/gpushare/bin/python3 -m {_GPU_M1}"),
     "pool": (_POOL, "root", None, f"exec /opt/gpushare/bin/python3 -m {_POOL}"),
     "pool2": (_POOL2, "root", None, f"exec /opt/gpushare/bin/python3 -m {_POOL2}"),
 }

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.lab.cluster import Cluster, until
+from tests.lab.cluster import Cluster
+from tests.lab.local_jobs import output, submit
 
 IMAGE = "--container-image=/data/images/digits.sif"
-HOME = "/home/alice"
 MIB = 1 << 20
-# What the job found in its environment, one JSON line, then a load that lasts long enough to be measured.
-LOOK = 'import json, os; print(json.dumps({k: v for k, v in os.environ.items() if "BASH" not in k}), flush=True)'
-LOAD = "gpu-workload --gpu 0 --sm 20 --memory 1G --seconds 4"
 
 
 @dataclass(frozen=True)
@@ -39,22 +36,10 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=["local_cluster", "new_local_cluster"], ids=["24.11", "26.05"])
-def lab(request: pytest.FixtureRequest) -> Cluster:
-    """The lab with a node for each backend, on each version of Slurm."""
-    cluster = request.getfixturevalue(request.param)
-    cluster.run("sh", "-c", f"cat >{HOME}/look.py", user="alice", stdin=LOOK)
-    return cluster
-
-
-def submit(lab: Cluster, partition: str, request: str, *options: str, lines: tuple[str, ...] = ()) -> int:
-    """Submit a job of alice's that looks at its environment and then does ``lines``."""
-    script = lab.script("alice", f"python3 {HOME}/look.py", *(lines or (f"exec {LOAD}",)))
-    return lab.sbatch("alice", "-p", partition, f"--gres={request}", "-D", HOME, *options, script=script)
-
-
-def output(lab: Cluster, job: int) -> str:
-    return lab.read(f"{HOME}/slurm-{job}.out")
+@pytest.fixture
+def lab(local_lab: Cluster) -> Cluster:
+    """The lab with a node for each local backend, on each version of Slurm."""
+    return local_lab
 
 
 def found_by(lab: Cluster, job: int) -> dict[str, str]:
@@ -62,10 +47,6 @@ def found_by(lab: Cluster, job: int) -> dict[str, str]:
     lines = [line for line in output(lab, job).splitlines() if line.startswith("{")]
     assert lines, output(lab, job)
     return json.loads(lines[0])
-
-
-def uuids(lab: Cluster, node: str) -> list[str]:
-    return [gpu["uuid"] for gpu in json.loads(lab.read(f"/etc/lab/gpu-{node}.json"))["gpus"]]
 
 
 def has_environment(lab: Cluster, backend: str, found: dict[str, str]) -> None:
@@ -162,138 +143,3 @@ def test_mps_holds_a_job_to_its_memory(lab: Cluster, container: tuple[str, ...])
     job = submit(lab, "mps", "gpu:0.25", *container, lines=("gpu-workload --gpu 0 --sm 10 --memory 5G --seconds 1",))
     assert lab.wait(job) == "FAILED"
     assert "out of memory (asked 5120 MiB, free 4040 MiB)" in output(lab, job)
-
-
-# MPS: from the first job to the last
-
-
-def daemons(lab: Cluster) -> list[int]:
-    """Return the control daemons of MPS that run in the lab."""
-    found = (line.split() for line in lab.out("ps", "-eo", "pid=,args=").splitlines())
-    # Not the short-lived commands to one.
-    return [
-        int(words[0])
-        for words in found
-        if any(word.endswith("/nvidia-cuda-mps-control") for word in words[1:4]) and {"-d", "-f"} & set(words)
-    ]
-
-
-def nothing_left(lab: Cluster) -> bool:
-    return not daemons(lab)
-
-
-def hold(lab: Cluster, user: str = "alice") -> int:
-    """Submit a job that uses a quarter of a GPU until it is cancelled."""
-    lines = (f"python3 {HOME}/look.py", "exec gpu-workload --gpu 0 --sm 10 --memory 1G")
-    return lab.sbatch(user, "-p", "mps", "--gres=gpu:0.25", f"-o/tmp/hold-%j.{user}", script=lab.script(user, *lines))
-
-
-def running(lab: Cluster, job: int, user: str = "alice") -> dict[str, str]:
-    """Wait until a held job computes; return its environment."""
-    lab.wait_running(job)
-    until("its environment", lambda: lab.read(f"/tmp/hold-{job}.{user}").startswith("{"))
-    until("its load", lambda: any("gpu-workload" in argv for _, argv in lab.processes(job).values()))
-    return json.loads(lab.read(f"/tmp/hold-{job}.{user}").splitlines()[0])
-
-
-@pytest.fixture
-def held(lab: Cluster):
-    """Jobs that are cancelled at the end of the test."""
-    lab.run("chmod", "755", HOME)
-    jobs: list[int] = []
-    yield jobs
-    lab.run("scancel", *map(str, jobs), check=False)
-    for job in jobs:
-        lab.wait(job)
-    until("the end of MPS", lambda: nothing_left(lab))
-
-
-def test_jobs_of_one_user_share_mps_and_the_last_one_out_ends_it(lab: Cluster, held: list[int]) -> None:
-    assert nothing_left(lab)
-    held += [hold(lab), hold(lab)]
-    first, second = (running(lab, job) for job in held)
-    assert first["CUDA_MPS_PIPE_DIRECTORY"] == second["CUDA_MPS_PIPE_DIRECTORY"]
-    [daemon] = daemons(lab)
-    lab.run("scancel", str(held[0]))
-    lab.wait(held[0])
-    assert daemons(lab) == [daemon]
-    lab.run("scancel", str(held[1]))
-    lab.wait(held[1])
-    until("the end of MPS", lambda: nothing_left(lab))
-
-
-def test_a_daemon_that_was_killed_is_replaced_by_the_next_job(lab: Cluster, held: list[int]) -> None:
-    held.append(hold(lab))
-    running(lab, held[0])
-    [daemon] = daemons(lab)
-    lab.run("kill", "-9", str(daemon))
-    until("the end of the daemon", lambda: daemon not in daemons(lab))
-    held.append(hold(lab))
-    running(lab, held[1])
-    [other] = daemons(lab)
-    assert other != daemon
-
-
-def test_what_a_reboot_left_is_in_nobodys_way(lab: Cluster) -> None:
-    assert nothing_left(lab)
-    gpu = uuids(lab, "m1")[0]
-    old = f"/run/gpushare/m1/mps/{gpu}"
-    lab.run(
-        "sh",
-        "-c",
-        f"mkdir -p {old}/pipe {old}/log {old}/jobs && touch {old}/jobs/4000000 {old}/pipe/control"
-        f" && echo 4000000 >{old}/pipe/nvidia-cuda-mps-control.pid",
-        node="m1",
-    )
-    job = submit(lab, "mps", "gpu:0.25")
-    assert lab.wait(job) == "COMPLETED", output(lab, job)
-    until("the end of MPS", lambda: nothing_left(lab))
-
-
-@pytest.fixture
-def users(lab: Cluster):
-    """Return a function that sets how MPS serves several users; the policy is as before at the end."""
-    before = lab.read("/etc/gpushare/gpushare.yaml")
-    change = (
-        "import sys, yaml; p = '/etc/gpushare/gpushare.yaml'; d = yaml.safe_load(open(p)); "
-        "d['backends']['mps']['users'] = sys.argv[1]; yaml.safe_dump(d, open(p, 'w'))"
-    )
-
-    def set_users(way: str) -> None:
-        lab.run("/opt/gpushare/bin/python3", "-c", change, way)
-        lab.run("gpushare", "policy", "compile")
-
-    yield set_users
-    lab.run("sh", "-c", "cat >/etc/gpushare/gpushare.yaml", stdin=before)
-    lab.run("gpushare", "policy", "compile")
-
-
-def test_one_user_at_a_time_has_the_node(lab: Cluster, users, held: list[int]) -> None:
-    users("one_per_node")
-    held.append(hold(lab))
-    running(lab, held[0])
-    held.append(hold(lab, "bob"))
-    until("why bob waits", lambda: lab.job(held[1])["Reason"] in ("Resources", "Priority"))
-    assert lab.job(held[1])["JobState"] == "PENDING"
-    lab.run("scancel", str(held[0]))
-    running(lab, held[1], "bob")
-    assert len(daemons(lab)) == 1
-
-
-def test_one_server_for_all_users(lab: Cluster, users, held: list[int]) -> None:
-    users("multiuser")
-    held += [hold(lab), hold(lab, "bob")]
-    alices, bobs = running(lab, held[0]), running(lab, held[1], "bob")
-    assert alices["CUDA_MPS_PIPE_DIRECTORY"] == bobs["CUDA_MPS_PIPE_DIRECTORY"]
-    assert len(daemons(lab)) == 1
-
-
-def test_each_user_has_mps_of_their_own(lab: Cluster, users, held: list[int]) -> None:
-    users("time_sliced")
-    held += [hold(lab), hold(lab, "bob")]
-    alices, bobs = running(lab, held[0]), running(lab, held[1], "bob")
-    assert alices["CUDA_MPS_PIPE_DIRECTORY"] != bobs["CUDA_MPS_PIPE_DIRECTORY"]
-    assert len(daemons(lab)) == 2
-    # Neither may connect to the other's.
-    done = lab.run("ls", bobs["CUDA_MPS_PIPE_DIRECTORY"], user="alice", node="m1", check=False)
-    assert done.returncode != 0
