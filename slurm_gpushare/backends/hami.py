@@ -9,6 +9,7 @@ clears LD_PRELOAD, is linked statically or calls the driver in other ways is not
 import os
 
 from slurm_gpushare import paths
+from slurm_gpushare.backends import watched
 from slurm_gpushare.backends.gpu import agrees, binds, epilog, finish, prepare, task_argv, task_environment
 from slurm_gpushare.errors import BrokenInstallation
 
@@ -29,7 +30,10 @@ __all__ = [
 ]
 
 ENFORCES = {"memory": "advisory", "compute": "advisory", "faults": "none"}
-MODES = {"the library is before every program that does not clear `LD_PRELOAD`": ENFORCES}
+MODES = {
+    "the library is before every program that does not clear `LD_PRELOAD`": ENFORCES,
+    watched.CONDITION: {**ENFORCES, "memory": "enforced"},
+}
 REMOTE = False
 SAMPLED = False
 SEES = "share"
@@ -61,6 +65,8 @@ def begin(record, settings, environment: dict[str, str]) -> dict:
         enforces["memory"] = "none"  # the policy does not know how much this GPU has
     else:
         limits["CUDA_DEVICE_MEMORY_LIMIT"] = f"{grant.memory >> 20}m"
+    if watched.limits(record.node, settings):
+        enforces["memory"] = "enforced"
     return {"environment": limits, "binds": [library, LOCKS, work], "enforces": enforces}
 
 

@@ -10,6 +10,7 @@ import fcntl
 import os
 
 from slurm_gpushare import paths
+from slurm_gpushare.backends import watched
 from slurm_gpushare.backends.gpu import agrees, binds, epilog, prepare, task_argv, task_environment
 from slurm_gpushare.backends.mps_control import environment as daemon_environment
 from slurm_gpushare.backends.mps_ways import HELD, VARIABLES, WAYS, Variables, find, only
@@ -38,6 +39,7 @@ MODES = {
     "each process is limited by the daemon: one share for all (`fraction`), EXCLUSIVE_PROCESS": HELD,
     "each job has SMs of its own: one share for all, driver R590, Ampere or newer, EXCLUSIVE_PROCESS": HELD,
     "each process is limited by its job's namespace: driver R615, EXCLUSIVE_PROCESS": HELD,
+    watched.CONDITION: {**VARIABLES, "memory": "enforced"},
 }
 REMOTE = False
 SAMPLED = False
@@ -92,6 +94,8 @@ def begin(record, settings, environment: dict[str, str]) -> dict:
     enforces = dict(way.enforces() if exclusive else VARIABLES)
     if record.grant.memory is None:
         enforces["memory"] = "none"  # the policy does not know how much this GPU has
+    if watched.limits(record.node, settings, node.driver):
+        enforces["memory"] = "enforced"
     return {
         "environment": {
             "CUDA_MPS_PIPE_DIRECTORY": folder + "/pipe",

@@ -160,6 +160,30 @@ class Nvml:
                 return []
         return readings
 
+    def limit_memory(self, number: int, cgroup: str, size: int) -> int:
+        """Let the processes of a cgroup (its folder) have at most ``size`` bytes of the GPU that Slurm numbers so.
+
+        Returns an nvmlReturn_t: NOT_SUPPORTED or FUNCTION_NOT_FOUND before R615 and for GPUs in MIG mode; NOT_FOUND
+        where the kernel's controller dmem is not enabled for the cgroup (nvmlDeviceSetMemoryLimits_v1).
+        """
+        name = "nvmlDeviceSetMemoryLimits_v1"
+        for gpu in self._gpus:
+            if gpu.handle is None or gpu.lost or slurm_number(gpu) != number:
+                continue
+            if gpu.parts or name in gpu.never:
+                return NOT_SUPPORTED
+            try:
+                limits = self._binding.c_nvmlSetMemoryLimits_v1_t()
+                limits.nameSpace, limits.softLimit, limits.hardLimit = cgroup.encode(), 0, size
+                getattr(self._binding, name)(gpu.handle, limits)
+            except Exception as error:
+                code = error_code(error)
+                if code in _NEVER:
+                    gpu.never.add(name)
+                return code
+            return SUCCESS
+        return GPU_IS_LOST
+
     def close(self) -> None:
         """Give the driver back."""
         if self._open:

@@ -1,4 +1,4 @@
-"""Warns and ends jobs through Slurm's own commands, in a thread of its own: a slow slurmctld delays no sample.
+"""Warns, ends and requeues jobs through Slurm's own commands, in a thread of its own: a slow slurmctld delays nothing.
 
 Text reaches the user by `scontrol notify`: the job's slurmstepd, or srun, writes it to where the user's stderr goes, as
 the user; no file of a user's is opened here. What stays is the job's system comment in slurmdbd, which sacct shows and
@@ -52,19 +52,26 @@ class Actor:
         self._wake.set()
         self._thread.join(3 * TIMEOUT)
 
-    def warn(self, run: Run, text: str) -> None:
-        """Tell the user."""
-        self._add(lambda: self._notify(run, text))
+    def warn(self, run: Run, text: str, reason: str | None = None) -> None:
+        """Tell the user; and accounting, where there is a ``reason``."""
+        self._add(lambda: self._warn(run, text, reason))
 
     def end(self, run: Run, text: str, reason: str) -> None:
         """Tell the user and cancel the job. Where that was asked for a moment ago, nothing is done."""
+        self._once(run, lambda: self._end(run, text, reason, ["scancel"], "cancelled"))
+
+    def requeue(self, run: Run, text: str, reason: str) -> None:
+        """Tell the user and put the job back into the queue, likewise; Slurm refuses it for what is no batch job."""
+        self._once(run, lambda: self._end(run, text, reason, ["scontrol", "requeue"], "requeued"))
+
+    def _once(self, run: Run, act: Callable[[], None]) -> None:
         now = self._clock()
         with self._lock:
             self._cancelled = {one: at for one, at in self._cancelled.items() if now - at < AGAIN}
             if run in self._cancelled:
                 return
             self._cancelled[run] = now
-        self._add(lambda: self._end(run, text, reason))
+        self._add(act)
 
     def work(self) -> None:
         """Do all that is to be done now."""
@@ -93,17 +100,26 @@ class Actor:
         if self._runs(run):
             self._try(["scontrol", "notify", str(run[0]), text])
 
-    def _end(self, run: Run, text: str, reason: str) -> None:
+    def _warn(self, run: Run, text: str, reason: str | None) -> None:
+        if not self._runs(run):
+            return
+        self._notify(run, text)
+        name = None if reason is None else self._name(run[0])
+        if name is not None:
+            self._unwritten[run] = (self._clock() + _RETRY_FOR, name, reason)
+            self._write()
+
+    def _end(self, run: Run, text: str, reason: str, command: list[str], done: str) -> None:
         # A requeued job has the same number: a run that is gone must not end the next one.
         if not self._runs(run):
             return
         self._notify(run, text)
         name = self._name(run[0])
-        if name is None or self._try(["scancel", name]) is None:
+        if name is None or self._try([*command, name]) is None:
             with self._lock:
                 self._cancelled.pop(run, None)  # so that the next sample tries again
             return
-        self._say(f"cancelled job {run[0]}")
+        self._say(f"{done} job {run[0]}")
         self._unwritten[run] = (self._clock() + _RETRY_FOR, name, reason)
         self._write()
 

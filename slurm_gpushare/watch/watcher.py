@@ -17,10 +17,12 @@ from slurm_gpushare.errors import BrokenInstallation, GpushareError
 from slurm_gpushare.metrics.agent import default_node
 from slurm_gpushare.metrics.jobs import JobFolders, ProcessTracer
 from slurm_gpushare.metrics.nvml import Nvml
-from slurm_gpushare.node_policy import NodePolicy, read_node_policy
+from slurm_gpushare.node_policy import NodePolicy
 from slurm_gpushare.paths import NODE_POLICY, RUN_DIR, node_dir
 from slurm_gpushare.watch.act import Actor
 from slurm_gpushare.watch.judge import Judge, Run, holdings, run_of
+from slurm_gpushare.watch.limits import Limits
+from slurm_gpushare.watch.policy_file import PolicyFile
 from slurm_gpushare.watch.words import reason, told
 
 INTERVAL = 1.0  # seconds between two samples
@@ -29,34 +31,6 @@ INTERVAL = 1.0  # seconds between two samples
 def log(line: str) -> None:
     """Write one event as one line to stderr, which systemd keeps with its time."""
     print("gpushare-watch: " + line.replace("\n", " "), file=sys.stderr, flush=True)
-
-
-class PolicyFile:
-    """The compiled policy, read again when it changes; while it cannot be read, the last one holds."""
-
-    def __init__(self, path: str, say: Callable[[str], None]):
-        self._path = path
-        self._say = say
-        self._mark = self._stat()
-        self._policy = read_node_policy(path)
-
-    def read(self) -> NodePolicy:
-        """Return the policy as it is now."""
-        mark = self._stat()
-        if mark != self._mark:
-            self._mark = mark
-            try:
-                self._policy = read_node_policy(self._path)
-            except BrokenInstallation as error:
-                self._say(f"{error}; the policy of before holds on")
-        return self._policy
-
-    def _stat(self) -> tuple | None:
-        try:
-            status = os.stat(self._path)
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class Watcher:
@@ -72,6 +46,7 @@ class Watcher:
         actor: Actor,
         say: Callable[[str], None],
         judge: Judge | None = None,
+        limits: Limits | None = None,
     ):
         self._node = node
         self._policy = policy
@@ -81,6 +56,7 @@ class Watcher:
         self._actor = actor
         self._say = say
         self._judge = judge or Judge()
+        self._limits = limits or Limits(nvml.limit_memory, say)
 
     def tick(self, now: float) -> None:
         """Sample the GPUs of watched jobs once, and do what the policy says of those that are over by ``now``."""
@@ -98,7 +74,12 @@ class Watcher:
         pids = {each.pid for reading in readings for each in reading.processes or ()}
         # Of all jobs, so that a process of one that is not watched is no other's.
         owners = {pid: job for pid, (_, job) in self._tracer.trace(pids, records).items()}
-        for over in self._judge.step(now, holdings((record for record, _ in watched.values()), readings, owners)):
+        held = holdings((record for record, _ in watched.values()), readings, owners)
+        self._limits.hold(
+            (record for record, way in watched.values() if way == "kill"),
+            {(each.run, each.gpu): each.share for each in held},
+        )
+        for over in self._judge.step(now, held):
             holding = over.holding
             kill = watched[holding.run][1] == "kill"
             text = told(holding, self._node, kill)

@@ -289,3 +289,22 @@ def test_with_mig_off_the_gpu_itself_is_read(nvml):
     nvml.answers["nvmlDeviceGetMigMode"] = [0, 1]
     (reading,) = nvml.door().read()
     assert (reading.uuid, reading.part) == ("GPU-0", False)
+
+
+def test_the_memory_of_a_cgroup_is_limited_where_the_driver_can(nvml):
+    door = nvml.door()
+    door.read()
+    assert door.limit_memory(0, "/sys/fs/cgroup/job_1", 100) == 13  # no such function in the binding
+    assert door.limit_memory(7, "/sys/fs/cgroup/job_1", 100) == GPU_IS_LOST
+    door = nvml.door()
+    door.read()
+    nvml.answers["c_nvmlSetMemoryLimits_v1_t"] = SimpleNamespace
+    nvml.answers["nvmlDeviceSetMemoryLimits_v1"] = None
+    assert door.limit_memory(0, "/sys/fs/cgroup/job_1", 100) == 0
+    [(_, handle, limits)] = nvml.called("nvmlDeviceSetMemoryLimits_v1")
+    assert (handle, limits.nameSpace, limits.softLimit, limits.hardLimit) == (0, b"/sys/fs/cgroup/job_1", 0, 100)
+    nvml.answers["nvmlDeviceSetMemoryLimits_v1"] = -NOT_FOUND
+    assert door.limit_memory(0, "/sys/fs/cgroup/job_1", 100) == NOT_FOUND
+    nvml.answers["nvmlDeviceSetMemoryLimits_v1"] = -NOT_SUPPORTED
+    assert [door.limit_memory(0, "/sys/fs/cgroup/job_1", 100) for _ in range(2)] == [NOT_SUPPORTED] * 2
+    assert len(nvml.called("nvmlDeviceSetMemoryLimits_v1")) == 3

@@ -41,6 +41,20 @@ def test_a_warning_is_a_notice_alone():
     assert slurm.work() == [NOTIFY] and slurm.work() == []
 
 
+def test_a_warning_with_a_reason_is_in_accounting_too():
+    slurm = Slurm()
+    slurm.actor.warn(RUN, "text", "why")
+    assert slurm.work() == [NOTIFY, NAME, WHY] and slurm.work() == []
+
+
+def test_a_job_goes_back_into_the_queue_once():
+    slurm = Slurm()
+    slurm.queue = "7 5_2\n"
+    slurm.actor.requeue(RUN, "text", "why")
+    slurm.actor.requeue(RUN, "text", "why")
+    assert slurm.work()[:3] == [NOTIFY, NAME, ["scontrol", "requeue", "5_2"]] and slurm.said == ["requeued job 7"]
+
+
 def test_an_end_tells_the_user_first_and_slurmdbd_last():
     assert Slurm().end() == [NOTIFY, NAME, CANCEL, WHY]
 

@@ -11,6 +11,7 @@ from slurm_gpushare.metrics.jobs import JobFolders
 from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
 from slurm_gpushare.node_policy import BackendPolicy, ContainerPolicy, NodePolicy
 from slurm_gpushare.watch.judge import Judge
+from slurm_gpushare.watch.limits import Limits
 from slurm_gpushare.watch.watcher import PolicyFile, Watcher
 
 
@@ -23,7 +24,10 @@ class Machine:
         self.load = {}  # pid: (job, bytes)
         self.done, self.lines, self.reads = [], [], []
         folders = JobFolders(str(folder))
-        self.watcher = Watcher("n1", self.policy, folders, self, self, self, self.lines.append, Judge(0, 1))
+        self.cgroups, self.limited = folder / "cgroup", []
+        limits = Limits(lambda *words: self.limited.append(words) or 0, self.lines.append, str(self.cgroups))
+        says = self.lines.append
+        self.watcher = Watcher("n1", self.policy, folders, self, self, self, says, Judge(0, 1), limits)
 
     def policy(self):
         backends = {name: BackendPolicy(over_memory=way) for name, way in self.ways.items()}
@@ -118,3 +122,15 @@ def test_the_policy_is_read_again_when_it_changes_and_holds_on_when_it_is_broken
     text["backends"]["shard"]["over_memory"] = "off"
     path.write_text(json.dumps(text))
     assert policy.read().backends["shard"].over_memory == "off"
+
+
+def test_the_driver_limits_jobs_that_would_be_ended(machine):
+    machine.ways = {"shard": "kill", "mps": "warn"}
+    (machine.cgroups / "system.slice/slurmstepd.scope/job_1").mkdir(parents=True)
+    (machine.cgroups / "system.slice/slurmstepd.scope/job_2").mkdir()
+    (machine.cgroups / "cgroup.controllers").touch()
+    machine.job(1, "shard", memory=70)
+    machine.job(2, "mps", memory=70)
+    machine.tick()
+    machine.tick()
+    assert machine.limited == [(0, str(machine.cgroups / "system.slice/slurmstepd.scope/job_1"), 70)]
