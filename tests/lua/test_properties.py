@@ -3,7 +3,7 @@
 import re
 from fractions import Fraction
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from slurm_gpushare.grant import MAX_BYTES, decode_grant
@@ -80,6 +80,7 @@ SHARES = re.compile(r"(?:^|,)gres/(?:shard|bitfusion):(\d+)")
 
 
 @given(JOB)
+@example({"tres_per_node": "gres/gpu:2", "partition": "bitfusion"})
 @settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_request(controller, job: dict) -> None:
     job = {name: value.replace("\0", "") if isinstance(value, str) else value for name, value in job.items()}
@@ -108,7 +109,8 @@ def test_any_request(controller, job: dict) -> None:
     assert grant.slices == round(grant.tasks * grant.gpus * grant.fraction * 100)
     share = wanted(grant.request)
     if share is not None:
-        assert share * 100 <= grant.slices / grant.gpus / grant.tasks
+        # From one on it is their number, and the slices are of all of them.
+        assert share * 100 <= grant.slices / (grant.gpus if share < 1 else 1) / grant.tasks
     if grant.request.startswith("gpu:") and share is not None and ":" not in grant.request[4:]:
         assert grant.slices < share * 100 + 1
     assert len(answer.told) == 1 and answer.told[0].startswith("gpushare: ")
