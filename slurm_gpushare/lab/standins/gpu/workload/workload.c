@@ -211,6 +211,7 @@ static void join_mps(struct endpoint *daemon, const char **gpus)
     if (code != 0) {
         const char *name = code == 807   ? "CUDA_ERROR_MPS_SERVER_NOT_READY"
                            : code == 808 ? "CUDA_ERROR_MPS_MAX_CLIENTS_REACHED"
+                           : code == 915 ? "CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION"
                                          : "CUDA_ERROR_MPS_CONNECTION_FAILED";
 
         fprintf(stderr, "gpu-workload: MPS: %s (%d): %s\n", name, code, values);

@@ -53,7 +53,7 @@ def test_a_client_computes_in_its_partition(make_control, until) -> None:
     number = name.partition("/")[2]
     assert control.run(lines="sm_partition add GPU-00000001 8\n")[0] == 1
     load = "--gpu", "0", "--sm", "1", "--memory", "1M"
-    assert "915" in machine.refused(*load)[1]
+    assert "CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION (915)" in machine.refused(*load)[1]
     assert "no SM partition" in machine.refused(*load, CUDA_MPS_SM_PARTITION=f"{GPU}/x")[1]
     client = machine.attached(0, 80, "1M", CUDA_MPS_SM_PARTITION=f"GPU-00000001/{number}")
     until(lambda: machine.snapshot()[0]["utilisation"] == 30, "it has its partition's SMs")
