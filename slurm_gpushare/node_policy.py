@@ -52,6 +52,19 @@ class BackendPolicy(Record):
     types: dict = {}  # noqa: RUF012 (never changed); Slurm's GPU type -> {"fraction": of a GPU, "memory": bytes or None}
 
 
+class IdlePolicy(Record):
+    """What becomes of jobs that hold their share without use. Times are seconds."""
+
+    action: str  # warn | end | requeue
+    after: float  # without use, until the owner is told ...
+    grace: float  # ... and from then until the job is ended or requeued
+    threshold: float  # of a GPU: up to so much counts as no use
+    interactive_after: float | None  # instead of after, for jobs of salloc and srun
+    whole_gpus: bool  # it holds for jobs with whole GPUs of nodes too
+    requeue_limit: int  # a job that was started again so often is ended instead
+    exempt: tuple[dict, ...]  # {accounts|qos|users|partitions: names}, of which all that are there must fit
+
+
 class NodePolicy(Record):
     """The policy as a node needs it."""
 
@@ -61,7 +74,10 @@ class NodePolicy(Record):
     backends: dict[str, BackendPolicy] = {}  # noqa: RUF012 (never changed)
     agent_interval: float = 1.0  # seconds between two samples
     service: str | None = None  # URL of `gpushare serve`
+    metrics: str | None = None  # HOST:PORT where the agent shows what it measures
+    metrics_series: int = 10_000  # the most that it shows
     framework_memory: bool = True  # tell TensorFlow and JAX how much memory of the GPU is theirs
+    idle: IdlePolicy | None = None  # None: off
 
 
 def node_policy_from_json(text: str, path: str = NODE_POLICY) -> NodePolicy:
@@ -94,12 +110,19 @@ def node_policy_from_json(text: str, path: str = NODE_POLICY) -> NodePolicy:
             backends={str(name): BackendPolicy(**item) for name, item in data["backends"].items()},
             agent_interval=float(data["agent"]["interval"]),
             service=data["agent"]["service"],
+            metrics=data["agent"].get("metrics"),
+            metrics_series=int(data["agent"].get("metrics_series", 10_000)),
             framework_memory=bool(data.get("framework_memory", True)),
+            idle=_idle(data.get("idle")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrokenInstallation(
             f"{path}: not a compiled policy ({type(error).__name__} {error}): run `gpushare policy compile` again"
         ) from None
+
+
+def _idle(data: dict | None) -> IdlePolicy | None:
+    return None if data is None else IdlePolicy(**{**data, "exempt": tuple(data["exempt"])})
 
 
 def read_node_policy(path: str = NODE_POLICY) -> NodePolicy:

@@ -4,11 +4,12 @@ Standard library only: the agent imports this file and stays small.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 from slurm_gpushare.errors import GrantError
 
-VERSION = 1
+VERSION = 2
+READ = (1, 2)  # versions; what the first does not know is None
 
 MEASURED = "measured"
 ESTIMATED = "estimated"
@@ -18,6 +19,9 @@ UNKNOWN = "unknown"
 # are root's, or inside the pool's allocation, where a user's process measures. Of one run those of one source count:
 # they are of the same GPU seconds and are never added up.
 SOURCES = ("node", "server", "allocation")
+
+MOST_GAPS = 20
+MOST_POINTS = 240
 
 # What holds a job to its share, and how well, the best first (slurm_gpushare/backends/__init__.py).
 HELD = ("memory", "compute", "faults")
@@ -29,7 +33,8 @@ class UsageRecord:
     """One record per job, node and GPU. None means not known; 0 means measured as nothing.
 
     Per sampled interval of length t: reserved = fraction * t; used = SM share * t;
-    idle = max(0, reserved - used); over = max(0, used - reserved).
+    idle = max(0, reserved - used); over = max(0, used - reserved). What each figure means, how exact it is and how it
+    came about: docs/usage.md.
     """
 
     cluster: str
@@ -57,6 +62,21 @@ class UsageRecord:
     energy_joules: float | None
     processes_seen: int | None
     enforces: str | None = None  # what held the job to its share, as enforces_text writes it
+    # From version 2 on. The shares of the SM time are of the whole GPU, 0..1, over the sampled seconds; the memory is
+    # that of all processes of the job.
+    memory_share_bytes: int | None = None  # of this GPU's memory
+    sm_mean: float | None = None
+    sm_p50: float | None = None
+    sm_p95: float | None = None
+    sm_max: float | None = None
+    memory_mean_bytes: int | None = None
+    memory_p50_bytes: int | None = None
+    memory_p95_bytes: int | None = None
+    gpu_seconds_without_process: float | None = None  # part of idle; the rest of it had a process, which did nothing
+    gpu_seconds_read: float | None = None  # what the processes' own readings add up to, before they were scaled
+    gaps: list[list] | None = None  # [seconds after started, seconds, why]: MOST_GAPS at most, the longest are kept
+    # {"every": seconds, "sm": [share or None, ...], "memory": [bytes or None, ...]}, MOST_POINTS at most, from started
+    series: dict | None = None
 
     @property
     def coverage(self) -> float:
@@ -87,19 +107,20 @@ def enforces_of(texts: list[str | None]) -> str | None:
 
 def usage_to_json(record: UsageRecord) -> str:
     """Return the record as one line of JSON with its version."""
-    return json.dumps({"v": VERSION, **asdict(record)}, separators=(",", ":"))
+    return json.dumps({"v": VERSION, **vars(record)}, separators=(",", ":"))
 
 
 def usage_from_dict(data: dict) -> UsageRecord:
     """Read a record; raises GrantError for another version, a missing or an unknown key.
 
-    One without ``enforces`` is of an agent that did not know it.
+    What has a default may be missing: the agent that wrote it did not know it.
     """
-    if not isinstance(data, dict) or data.get("v") != VERSION:
+    if not isinstance(data, dict) or data.get("v") not in READ:
         version = data.get("v") if isinstance(data, dict) else data
-        raise GrantError(f"usage record: version {version!r} is not known here, only {VERSION}")
+        raise GrantError(f"usage record: version {version!r} is not known here, only {', '.join(map(str, READ))}")
     names = {item.name for item in fields(UsageRecord)}
+    needed = {item.name for item in fields(UsageRecord) if item.default is MISSING}
     given = set(data) - {"v"}
-    if given | {"enforces"} != names:
-        raise GrantError(f"usage record: keys {sorted((given | {'enforces'}) ^ names)} are missing or not known")
+    if wrong := (given - names) | (needed - given):
+        raise GrantError(f"usage record: keys {sorted(wrong)} are missing or not known")
     return UsageRecord(**{name: data[name] for name in given})

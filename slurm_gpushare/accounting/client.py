@@ -42,6 +42,24 @@ def report_jobs(service: str, selection: Selection) -> JobsAnswer:
     )
 
 
+@dataclass(frozen=True)
+class UsageAnswer:
+    """What the service said: lines with the keys of Sums."""
+
+    lines: list[dict]
+    warnings: list[str]
+
+
+def report_usage(service: str, by: tuple[str, ...], selection: Selection) -> UsageAnswer:
+    """Ask the service for sums over the runs of ``selection`` by the names of ``by``; raises StoreError likewise."""
+    return _get(
+        service,
+        f"/v1/report/usage?by={','.join(by)}&{to_query(selection)}",
+        _TIMEOUT,
+        lambda answer: UsageAnswer(list(answer["lines"]), [str(line) for line in answer["warnings"]]),
+    )
+
+
 def live(service: str) -> dict:
     """Ask the service for what agents measure now (accounting/live.py, LiveBoard.view); raises StoreError likewise."""
     return _get(

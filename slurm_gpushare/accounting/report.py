@@ -52,7 +52,7 @@ class RunReport:
     quality: str  # the worst of the parts
     coverage: float | None  # share of the parts' time that was sampled, 0..1
     enforces: str | None  # what held the run to its share: the least of the parts
-    reason: str | None  # why it was ended, where gpushare ended it
+    reason: str | None  # what gpushare did to it, and why: it was warned, ended or requeued
 
 
 KEYS = tuple(item.name for item in fields(RunReport))
@@ -119,8 +119,7 @@ def run_report(row: JobRow, records: Sequence[UsageRecord]) -> RunReport:
     records = of_one_source(records)
     share = share_of(row, records)
     elapsed = row.elapsed_seconds
-    parts = None if share.gpus is None else round(share.gpus * row.nodes)
-    missing = 0 if parts is None else max(0, parts - _parts(records, share.fraction))
+    missing = missing_parts(share, row.nodes, records)
     return RunReport(
         cluster=row.cluster,
         job_id=row.job_id,
@@ -160,6 +159,12 @@ def of_one_source(records: Sequence[UsageRecord]) -> list[UsageRecord]:
     sources = [source for source, sampled in seen.items() if sampled >= enough]
     chosen = min(sources, key=lambda name: (SOURCES.index(name) if name in SOURCES else len(SOURCES), name), default="")
     return [record for record in records if record.source == chosen]
+
+
+def missing_parts(share: Share, nodes: int, records: Sequence[UsageRecord]) -> int:
+    """Return how many of a run's parts have no record; 0 where it is not known how many there are."""
+    parts = 0 if share.gpus is None else round(share.gpus * nodes)
+    return max(0, parts - _parts(records, share.fraction))
 
 
 def _parts(records: Sequence[UsageRecord], fraction: float | None) -> int:

@@ -1,5 +1,7 @@
 """The store's tables."""
 
+import json
+
 from sqlalchemy import BigInteger, Double, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -20,6 +22,19 @@ class Moment(TypeDecorator):
 
     def process_result_value(self, value: int | None, dialect: object) -> float | None:
         return None if value is None else value / 1_000_000
+
+
+class Listed(TypeDecorator):
+    """A list or an object, kept as JSON in a text; None is null."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: list | dict | None, dialect: object) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: object) -> list | dict | None:
+        return None if value is None else json.loads(value)
 
 
 class Base(DeclarativeBase):
@@ -54,8 +69,59 @@ class Usage(Base):
     energy_joules: Mapped[float | None] = mapped_column(Double)
     processes_seen: Mapped[int | None] = mapped_column(BigInteger)
     enforces: Mapped[str | None] = mapped_column(String(LENGTHS["enforces"]))
+    memory_share_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sm_mean: Mapped[float | None] = mapped_column(Double)
+    sm_p50: Mapped[float | None] = mapped_column(Double)
+    sm_p95: Mapped[float | None] = mapped_column(Double)
+    sm_max: Mapped[float | None] = mapped_column(Double)
+    memory_mean_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    memory_p50_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    memory_p95_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    gpu_seconds_without_process: Mapped[float | None] = mapped_column(Double)
+    gpu_seconds_read: Mapped[float | None] = mapped_column(Double)
+    gaps: Mapped[list | None] = mapped_column(Listed)
 
     __table_args__ = (Index("gpushare_usage_ended", "ended"),)
+
+
+class Series(Base):
+    """The course of one usage record, in a table of its own: it is the larger part of it and may go before it."""
+
+    __tablename__ = "gpushare_series"
+
+    cluster: Mapped[str] = mapped_column(String(LENGTHS["cluster"]), primary_key=True)
+    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    started: Mapped[float] = mapped_column(Moment, primary_key=True)
+    node: Mapped[str] = mapped_column(String(LENGTHS["node"]), primary_key=True)
+    gpu: Mapped[str] = mapped_column(String(LENGTHS["gpu"]), primary_key=True)
+    ended: Mapped[float] = mapped_column(Moment, index=True)
+    series: Mapped[dict] = mapped_column(Listed)
+
+
+class Hour(Base):
+    """One GPU in one hour of the clock (slurm_gpushare/gpu_hour.py)."""
+
+    __tablename__ = "gpushare_gpu_hours"
+
+    cluster: Mapped[str] = mapped_column(String(LENGTHS["cluster"]), primary_key=True)
+    node: Mapped[str] = mapped_column(String(LENGTHS["node"]), primary_key=True)
+    gpu: Mapped[str] = mapped_column(String(LENGTHS["gpu"]), primary_key=True)
+    source: Mapped[str] = mapped_column(String(LENGTHS["source"]), primary_key=True)
+    hour: Mapped[float] = mapped_column(Moment, primary_key=True)
+    gpu_name: Mapped[str | None] = mapped_column(String(LENGTHS["gpu_name"]))
+    seconds_sampled: Mapped[float] = mapped_column(Double)
+    quality: Mapped[str] = mapped_column(String(16))
+    gpu_seconds_reserved: Mapped[float] = mapped_column(Double)
+    gpu_seconds_used: Mapped[float | None] = mapped_column(Double)
+    gpu_seconds_jobs: Mapped[float | None] = mapped_column(Double)
+    gpu_seconds_overhead: Mapped[float | None] = mapped_column(Double)
+    gpu_seconds_unattributed: Mapped[float | None] = mapped_column(Double)
+    energy_joules: Mapped[float | None] = mapped_column(Double)
+    energy_jobs_joules: Mapped[float | None] = mapped_column(Double)
+    energy_overhead_joules: Mapped[float | None] = mapped_column(Double)
+    energy_unattributed_joules: Mapped[float | None] = mapped_column(Double)
+
+    __table_args__ = (Index("gpushare_gpu_hours_hour", "hour"),)
 
 
 class Job(Base):

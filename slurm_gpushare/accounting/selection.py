@@ -9,7 +9,23 @@ from dataclasses import dataclass
 from slurm_gpushare.errors import RequestError
 
 _JOB = re.compile(r"([0-9]{1,18})(?:_([0-9]{1,18}))?")
-_KEYS = {"start", "end", "user", "job"}
+_LISTS = {"user": "users", "account": "accounts", "partition": "partitions", "state": "states"}
+_KEYS = {"start", "end", "job", *_LISTS}
+# Slurm's states of jobs that have or had resources, by their short names (sacct(1), JOB STATE CODES).
+STATES = {
+    "BF": "BOOT_FAIL",
+    "CA": "CANCELLED",
+    "CD": "COMPLETED",
+    "DL": "DEADLINE",
+    "F": "FAILED",
+    "NF": "NODE_FAIL",
+    "OOM": "OUT_OF_MEMORY",
+    "PR": "PREEMPTED",
+    "R": "RUNNING",
+    "RQ": "REQUEUED",
+    "S": "SUSPENDED",
+    "TO": "TIMEOUT",
+}
 _LATEST = 2**40  # seconds since the epoch: beyond it no database of ours counts microseconds
 
 
@@ -30,6 +46,14 @@ class Selection:
     uid: int | None = None  # set by the service from who asks, never from the query
     users: tuple[str, ...] | None = None
     jobs: tuple[JobRef, ...] | None = None
+    accounts: tuple[str, ...] | None = None
+    partitions: tuple[str, ...] | None = None
+    states: tuple[str, ...] | None = None
+
+    def takes(self, run: object) -> bool:
+        """Tell whether an object with a run's account, partition and state is of those asked for."""
+        wanted = ((self.accounts, run.account), (self.partitions, run.partition), (self.states, run.state))
+        return all(names is None or value in names for names, value in wanted)
 
 
 def parse_jobs(text: str) -> tuple[JobRef, ...]:
@@ -43,19 +67,45 @@ def parse_jobs(text: str) -> tuple[JobRef, ...]:
     return tuple(refs)
 
 
+def parse_names(text: str, what: str) -> tuple[str, ...]:
+    """Return the names of a list such as ``alice,bob``; raises RequestError when one is empty."""
+    names = tuple(word.strip() for word in text.split(","))
+    if not all(names):
+        raise RequestError(f"{what} {text!r} is not a {what}'s name, or several with a comma between")
+    return names
+
+
 def parse_users(text: str) -> tuple[str, ...]:
-    """Return the users of a list such as ``alice,bob``; raises RequestError when one is empty."""
-    users = tuple(word.strip() for word in text.split(","))
-    if not all(users):
-        raise RequestError(f"user {text!r} is not a user's name, or several with a comma between")
-    return users
+    """Return the users of a list."""
+    return parse_names(text, "user")
+
+
+def parse_accounts(text: str) -> tuple[str, ...]:
+    """Return the accounts of a list."""
+    return parse_names(text, "account")
+
+
+def parse_partitions(text: str) -> tuple[str, ...]:
+    """Return the partitions of a list."""
+    return parse_names(text, "partition")
+
+
+def parse_states(text: str) -> tuple[str, ...]:
+    """Return the states of a list such as ``failed,TO``, as Slurm writes them; raises RequestError for others."""
+    states = tuple(STATES.get(name.upper(), name.upper()) for name in parse_names(text, "state"))
+    for name in states:
+        if name not in STATES.values():
+            raise RequestError(f"state {name!r} is none of a job that had a GPU: write {', '.join(STATES.values())}")
+    return states
 
 
 def to_query(selection: Selection) -> str:
     """Return ``selection``, without its uid, as a URL's query."""
     pairs = [("start", repr(float(selection.start))), ("end", repr(float(selection.end)))]
-    if selection.users is not None:
-        pairs.append(("user", ",".join(selection.users)))
+    for key, name in _LISTS.items():
+        names = getattr(selection, name)
+        if names is not None:
+            pairs.append((key, ",".join(names)))
     if selection.jobs is not None:
         words = (str(ref.job_id) + ("" if ref.task_id is None else f"_{ref.task_id}") for ref in selection.jobs)
         pairs.append(("job", ",".join(words)))
@@ -65,15 +115,15 @@ def to_query(selection: Selection) -> str:
 def from_query(query: Mapping[str, str]) -> Selection:
     """Read a URL's query; raises RequestError, which names what is missing, unknown or out of range."""
     if unknown := sorted(set(query) - _KEYS):
-        raise RequestError(f"{unknown[0]!r} is not known here: write start, end, user or job")
+        raise RequestError(f"{unknown[0]!r} is not known here: write {', '.join(sorted(_KEYS))}")
     start, end = _moment(query, "start"), _moment(query, "end")
     if end < start:
         raise RequestError(f"end {query['end']} lies before start {query['start']}: write the earlier time as start")
     return Selection(
         start,
         end,
-        users=parse_users(query["user"]) if "user" in query else None,
         jobs=parse_jobs(query["job"]) if "job" in query else None,
+        **{name: _PARSERS[name](query[key]) for key, name in _LISTS.items() if key in query},
     )
 
 
@@ -85,3 +135,11 @@ def _moment(query: Mapping[str, str], name: str) -> float:
     if not 0 <= value <= _LATEST:
         raise RequestError(f"{name} is {query.get(name)!r}: write seconds since the epoch")
     return value
+
+
+_PARSERS = {
+    "users": parse_users,
+    "accounts": parse_accounts,
+    "partitions": parse_partitions,
+    "states": parse_states,
+}

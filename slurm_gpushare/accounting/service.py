@@ -7,12 +7,15 @@ import os
 import pwd
 import resource
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 from aiohttp import web
 
+from slurm_gpushare.accounting.dimensions import parse_by
+from slurm_gpushare.accounting.gather import Gather
 from slurm_gpushare.accounting.identity import Identity, IdentityError, identify
 from slurm_gpushare.accounting.incoming import parse_lines
 from slurm_gpushare.accounting.live import LiveBoard
@@ -20,13 +23,18 @@ from slurm_gpushare.accounting.refresh import Refresher
 from slurm_gpushare.accounting.report import SLACK, build
 from slurm_gpushare.accounting.selection import Selection, from_query
 from slurm_gpushare.accounting.store import Store
+from slurm_gpushare.accounting.summaries import Summaries
+from slurm_gpushare.accounting.usage_report import pieces, summarise
 from slurm_gpushare.errors import GrantError, RequestError, StoreError
 from slurm_gpushare.metrics.live import LONGEST, sample_from_json
 from slurm_gpushare.slurm.command import SlurmError
 from slurm_gpushare.slurm.config import slurm_user
+from slurm_gpushare.slurm.sacct import JobRow
+from slurm_gpushare.usage import UsageRecord
 
-MAX_BODY = 8 << 20  # bytes; an agent sends a few hundred records, of less than 1 KiB each, at a time
+MAX_BODY = 8 << 20  # bytes; an agent sends a few hundred records, of less than 10 KiB each, at a time
 BODY_TIMEOUT = 60.0  # seconds that a client may take to send its body
+_DAY = 86400.0  # seconds
 _STOP_TIMEOUT = 5.0  # seconds that requests under way get at SIGTERM
 _SCHEME = "MUNGE "
 
@@ -51,8 +59,10 @@ class Service:
         slurm_user: Callable[[], int] = slurm_user,
         body_timeout: float = BODY_TIMEOUT,
         live: LiveBoard | None = None,
+        summaries: Summaries | None = None,
     ):
         self._store = store
+        self._summaries = summaries
         self._live = live or LiveBoard()
         self._refresher = refresher or Refresher(store)
         self._identify = identify
@@ -61,6 +71,7 @@ class Service:
         self._body_timeout = body_timeout
         self._identity = ThreadPoolExecutor(8, "identity")
         self._sql = ThreadPoolExecutor(4, "sql")
+        self._usage = Gather(store.add_usage, self._sql)
         # One thread: one refresh at a time, and a slurmdbd that hangs holds up neither agents nor identity.
         self._slurm = ThreadPoolExecutor(1, "slurm")
 
@@ -69,19 +80,23 @@ class Service:
         app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
         app.router.add_post("/v1/usage", self.post_usage)
         app.router.add_get("/v1/report/jobs", self.report_jobs, allow_head=False)
+        app.router.add_get("/v1/report/usage", self.report_usage, allow_head=False)
         app.router.add_post("/v1/live", self.post_live)
         app.router.add_get("/v1/live", self.live, allow_head=False)
+        app.on_startup.append(self._begin)
         app.on_cleanup.append(self._close)
         return app
 
     async def post_usage(self, request: web.Request) -> web.Response:
-        """POST /v1/usage: JSON lines of usage records, from root or SlurmUser.
+        """POST /v1/usage: JSON lines of usage records and GPU hours, from root or SlurmUser.
 
         Answers 200 ``{"accepted": COUNT, "rejected": [{"index": LINE, "reason": TEXT}, …]}``.
         """
         who, body = await self._written(request, "usage records")
         records, rejected = await _in(self._sql, parse_lines, body)
-        await _in(self._sql, self._store.add_usage, records)
+        await self._usage.put(records)
+        if self._summaries is not None:
+            self._summaries.offer(one for one in records if isinstance(one, UsageRecord))
         for index, reason in rejected:
             log(f"refused line {index} from uid {who.uid} at {request.remote}: {reason[:500]}")
         answer = [{"index": index, "reason": reason} for index, reason in rejected]
@@ -105,15 +120,38 @@ class Service:
         return web.json_response(self._live.view(None if await self._is_operator(who.uid) else who.uid))
 
     async def report_jobs(self, request: web.Request) -> web.Response:
-        """GET /v1/report/jobs?start=SECONDS&end=SECONDS[&user=NAME,…][&job=ID,…].
+        """GET /v1/report/jobs?start=SECONDS&end=SECONDS[&user=NAME,…][&job=ID,…][&account=…][&partition=…][&state=…].
 
         Answers 200 ``{"runs": [object with the keys of RunReport, …], "warnings": [TEXT, …]}``; times are seconds since
         the epoch. Root and SlurmUser see all runs, others their own.
         """
+        selection, warnings = await self._selected(request, dict(request.query))
+        runs = await _in(self._sql, self._runs, selection)
+        return web.json_response(
+            {"runs": runs, "warnings": warnings + [_lost(run) for run in runs if run["gpus"] == 0]}
+        )
+
+    async def report_usage(self, request: web.Request) -> web.Response:
+        """GET /v1/report/usage?by=NAME,…&start=SECONDS&end=SECONDS[&…], the rest as of /v1/report/jobs.
+
+        Answers 200 ``{"lines": [object with the keys of Sums, …], "warnings": [TEXT, …]}``. Days, weeks and months are
+        those of this host's time zone.
+        """
+        query = dict(request.query)
+        try:
+            by = parse_by(query.pop("by", ""))
+        except RequestError as error:
+            raise _Refusal(400, str(error)) from None
+        selection, warnings = await self._selected(request, query)
+        lines = await _in(self._sql, self._sums, selection, by)
+        return web.json_response({"lines": lines, "warnings": warnings})
+
+    async def _selected(self, request: web.Request, query: dict[str, str]) -> tuple[Selection, list[str]]:
+        """Return what who asks may see of what they ask for, brought up to date, and what could not be."""
         who = await self._who(request)
         _over(who, request.raw_path.encode(), "the path with its query")
         try:
-            selection = from_query(request.query)
+            selection = from_query(query)
         except RequestError as error:
             raise _Refusal(400, str(error)) from None
         if not await self._is_operator(who.uid):
@@ -124,16 +162,21 @@ class Service:
             # The number decides; a name can be another's on the cluster.
             selection = replace(selection, uid=who.uid, users=None)
         # All users' runs are brought up to date: who asks changes what is shown, not what is known.
-        warnings = await _in(self._slurm, self._refresher.refresh, replace(selection, uid=None, users=None))
-        runs = await _in(self._sql, self._runs, selection)
-        return web.json_response(
-            {"runs": runs, "warnings": warnings + [_lost(run) for run in runs if run["gpus"] == 0]}
-        )
+        everybody = replace(selection, uid=None, users=None)
+        return selection, await _in(self._slurm, self._refresher.refresh, everybody)
+
+    def _known(self, selection: Selection) -> tuple[list[JobRow], list[UsageRecord]]:
+        wide = replace(selection, start=selection.start - SLACK, end=selection.end + SLACK)
+        return self._store.jobs(wide), self._store.usage(wide)
 
     def _runs(self, selection: Selection) -> list[dict]:
-        wide = replace(selection, start=selection.start - SLACK, end=selection.end + SLACK)
-        rows, records = self._store.jobs(wide), self._store.usage(wide)
-        return [asdict(one) for one in build(rows, records, selection.start, selection.end)]
+        found = build(*self._known(selection), selection.start, selection.end)
+        return [asdict(one) for one in found if selection.takes(one)]
+
+    def _sums(self, selection: Selection, by: tuple[str, ...]) -> list[dict]:
+        found = pieces(*self._known(selection), time.time())
+        chosen = [one for one in found if selection.takes(one)]
+        return [asdict(line) for line in summarise(chosen, by, selection.start, selection.end)]
 
     async def _written(self, request: web.Request, what: str) -> tuple[Identity, bytes]:
         """Return who writes, and the body; refuse all but root and SlurmUser before it is read."""
@@ -167,7 +210,13 @@ class Service:
                 log(f"SlurmUser is not known, and has no more rights than others: {error}")
         return uid == self._slurm_uid
 
+    async def _begin(self, app: web.Application) -> None:
+        if self._summaries is not None:
+            self._summaries.start()
+
     async def _close(self, app: web.Application) -> None:
+        if self._summaries is not None:
+            await _in(self._sql, self._summaries.stop)
         for pool in (self._identity, self._slurm, self._sql):
             pool.shutdown(wait=pool is self._sql, cancel_futures=True)
         self._store.close()
@@ -178,18 +227,23 @@ def _lost(run: dict) -> str:
     return f"job {run['job_id']} asked for {run['request']} by a client without cli_filter, and ran without a GPU"
 
 
-def serve(host: str, port: int, database: str) -> None:
-    """Serve until SIGTERM or SIGINT; raises StoreError when the store or the address cannot be used."""
+def serve(host: str, port: int, database: str, admin_comment: bool = False, series_days: int = 365) -> None:
+    """Serve until SIGTERM or SIGINT; raises StoreError when the store or the address cannot be used.
+
+    With ``admin_comment`` the summary of each ended job is written into its AdminComment. The courses of runs are kept
+    for ``series_days``.
+    """
     # A client that opens connections and says nothing must not soon leave none for the agents.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     store = Store(database)
-    app = Service(store).app()
+    app = Service(store, summaries=Summaries(store, log) if admin_comment else None).app()
 
     async def told(app: web.Application) -> None:
         log(f"store {store.name}")
 
     app.on_startup.append(told)
+    app.cleanup_ctx.append(functools.partial(_forgetting, store, series_days))
     try:
         web.run_app(
             app,
@@ -203,6 +257,23 @@ def serve(host: str, port: int, database: str) -> None:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise StoreError(f"{host}:{port}: {why}: name another address by --listen") from None
     log("ended")
+
+
+async def _forgetting(store: Store, days: int, app: web.Application) -> AsyncIterator[None]:
+    """Once a day, delete the courses of runs that ended more than ``days`` ago."""
+
+    async def forget() -> None:
+        while True:
+            try:
+                if count := await asyncio.to_thread(store.forget_series, time.time() - days * _DAY):
+                    log(f"deleted the course of {count} run(s) that ended more than {days} days ago")
+            except StoreError as error:
+                log(str(error))
+            await asyncio.sleep(_DAY)
+
+    task = asyncio.create_task(forget())
+    yield
+    task.cancel()
 
 
 @web.middleware

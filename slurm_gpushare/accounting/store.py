@@ -5,14 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 
-from sqlalchemy import Connection, and_, create_engine, event, exists, inspect, or_, select, tuple_
+from sqlalchemy import Connection, and_, create_engine, delete, event, exists, inspect, or_, select, tuple_
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
 
-from slurm_gpushare.accounting.schema import VERSION, Base, Job, Meta, Usage
+from slurm_gpushare.accounting.schema import VERSION, Base, Hour, Job, Meta, Series, Usage
 from slurm_gpushare.accounting.selection import Selection
 from slurm_gpushare.errors import StoreError
+from slurm_gpushare.gpu_hour import HOUR, GpuHour
 from slurm_gpushare.slurm.sacct import JobRow
 from slurm_gpushare.usage import UsageRecord
 
@@ -58,9 +59,23 @@ class Store:
         """Close all connections."""
         self._engine.dispose()
 
-    def add_usage(self, records: Iterable[UsageRecord]) -> None:
-        """Keep ``records``; one that is there already is replaced. All or none; raises StoreError."""
-        self._upsert(Usage, {record.key: asdict(record) for record in records}.values())
+    def add_usage(self, records: Iterable[UsageRecord | GpuHour]) -> None:
+        """Keep ``records``; one that is there already is replaced. All or none; raises StoreError.
+
+        Of a GPU's hour the one with more seconds stays: an hour only grows.
+        """
+        records = {record.key: record for record in records}.values()
+        hours = [record for record in records if isinstance(record, GpuHour)]
+        # Not asdict, which copies every point of every series.
+        rows = [dict(vars(record)) for record in records if isinstance(record, UsageRecord)]
+        names = [column.name for column in Series.__table__.columns]
+        courses = [{name: row[name] for name in names} for row in rows if row["series"] is not None]
+        for row in rows:
+            del row["series"]
+        with self._said(), self._engine.begin() as connection:
+            self._write(connection, Usage, rows)
+            self._write(connection, Series, courses)
+            self._write(connection, Hour, [asdict(hour) for hour in hours if not self._has_more(connection, hour)])
 
     def add_jobs(self, rows: Iterable[JobRow]) -> None:
         """Keep ``rows``; one that is there already is replaced. All or none; raises StoreError."""
@@ -72,7 +87,7 @@ class Store:
         return self._read(query.order_by(Job.start, Job.job_id, Job.restart), JobRow)
 
     def usage(self, selection: Selection) -> list[UsageRecord]:
-        """Return the records of ``selection``'s time, and all those of jobs that have a run in it."""
+        """Return the records of ``selection``'s time, and all those of jobs that have a run in it, without series."""
         columns = select(*Usage.__table__.columns)
         of_runs = columns.where(
             exists().where(Job.cluster == Usage.cluster, Job.job_id == Usage.job_id, _job_conditions(selection))
@@ -80,6 +95,27 @@ class Store:
         of_time = columns.where(_usage_conditions(selection))
         found = self._read(of_runs, UsageRecord) + self._read(of_time, UsageRecord)
         return list({record.key: record for record in found}.values())
+
+    def series(self, record: UsageRecord) -> dict | None:
+        """Return the course of ``record``, None where there is none or none any more; raises StoreError."""
+        key = [column == getattr(record, column.name) for column in Series.__table__.primary_key]
+        with self._said(), self._engine.connect() as connection:
+            return connection.execute(select(Series.series).where(*key)).scalar()
+
+    def usage_of(self, cluster: str, jobs: Iterable[int]) -> list[UsageRecord]:
+        """Return all records of ``jobs``, without series."""
+        query = select(*Usage.__table__.columns).where(Usage.cluster == cluster, Usage.job_id.in_(list(jobs)))
+        return self._read(query, UsageRecord)
+
+    def hours(self, start: float, end: float) -> list[GpuHour]:
+        """Return the GPUs' hours that lie in the period, or in part."""
+        query = select(*Hour.__table__.columns).where(Hour.hour < end, Hour.hour > start - HOUR)
+        return self._read(query.order_by(Hour.cluster, Hour.node, Hour.gpu, Hour.source, Hour.hour), GpuHour)
+
+    def forget_series(self, before: float) -> int:
+        """Delete the courses of runs that ended ``before`` (seconds since the epoch); return how many; StoreError."""
+        with self._said(), self._engine.begin() as connection:
+            return connection.execute(delete(Series).where(Series.ended < before)).rowcount
 
     def running(self) -> list[JobRow]:
         """Return the runs whose end is not known."""
@@ -118,27 +154,33 @@ class Store:
             self._engine.dispose()
         if version is not None:
             self._add_columns()
-        if version is None:
-            with self._engine.begin() as connection:
-                Base.metadata.create_all(connection)
+        with self._engine.begin() as connection:
+            Base.metadata.create_all(connection)
+            if version is None:
                 self._write(connection, Meta, [{"name": "schema", "value": str(VERSION)}])
 
     def _add_columns(self) -> None:
         """Add the columns that an older gpushare of the same version of tables did not have; they may be null."""
         with self._engine.begin() as connection:
-            for table in (Usage.__table__, Job.__table__):
+            tables = set(inspect(connection).get_table_names())
+            for table in Base.metadata.sorted_tables:
+                if table.name not in tables:
+                    continue
                 there = {column["name"] for column in inspect(connection).get_columns(table.name)}
                 for column in table.columns:
                     if column.name not in there:
                         kind = column.type.compile(connection.dialect)
                         connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
+    @staticmethod
+    def _has_more(connection: Connection, hour: GpuHour) -> bool:
+        key = [column == getattr(hour, column.name) for column in Hour.__table__.primary_key]
+        there = connection.execute(select(Hour.seconds_sampled).where(*key)).scalar()
+        return there is not None and there > hour.seconds_sampled
+
     def _upsert(self, model: type[Base], rows: Iterable[dict]) -> None:
-        rows = list(rows)
-        if not rows:
-            return
         with self._said(), self._engine.begin() as connection:
-            self._write(connection, model, rows)
+            self._write(connection, model, list(rows))
 
     def _write(self, connection: Connection, model: type[Base], rows: Sequence[dict]) -> None:
         table = model.__table__
@@ -159,7 +201,8 @@ class Store:
     def _read(self, query: object, kind: type) -> list:
         names = [item.name for item in fields(kind)]
         with self._said(), self._engine.connect() as connection:
-            return [kind(**{name: row[name] for name in names}) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query).mappings()
+            return [kind(**{name: row[name] for name in names if name in row}) for row in rows]
 
     @contextmanager
     def _said(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from slurm_gpushare.errors import EXIT_BROKEN, EXIT_FAILED, GpushareError
 COMMANDS = {
     "agent": ("slurm_gpushare.cli.agent:agent", "Measure what the jobs of this node use of its GPUs."),
     "explain": ("slurm_gpushare.cli.explain:explain", "Say what a request would become, and by which rule."),
+    "idle": ("slurm_gpushare.cli.idle:idle", "Warn, then end or requeue jobs that do not use their share."),
     "lab": ("slurm_gpushare.cli.lab:lab", "A whole Slurm cluster in a folder."),
     "policy": ("slurm_gpushare.cli.policy:policy", "Check, show and compile the policy."),
     "pool": ("slurm_gpushare.cli.pool:pool", "What of the pool is in use by whom, and what differs from Slurm."),

@@ -1,12 +1,17 @@
 """`gpushare report`: what jobs reserved and what they used."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from slurm_gpushare.cli.output import format_option, print_rows
 from slurm_gpushare.errors import GpushareError, RequestError
 from slurm_gpushare.units import format_fraction
+
+if TYPE_CHECKING:
+    from slurm_gpushare.accounting.selection import Selection
 
 # The contract's keys, in its order (slurm_gpushare/accounting/report.py has the type; importing it is not needed here).
 COLUMNS = (
@@ -31,6 +36,17 @@ HEADINGS = {
     "quality": "Quality",
 }
 _TIMES = ("submit", "start", "end")
+# The keys of Sums (slurm_gpushare/accounting/usage_report.py) without its group, and their headings.
+SUMS = {
+    "runs": "Runs",
+    "gpu_seconds_reserved": "Reserved h",
+    "gpu_seconds_used": "Used h",
+    "gpu_seconds_idle": "Idle h",
+    "gpu_seconds_over": "Over h",
+    "gpu_seconds_unmeasured": "Unmeasured h",
+    "used_of_reserved": "Used %",
+    "energy_joules": "kWh",
+}
 
 
 @click.group()
@@ -61,45 +77,129 @@ def _list(parse: str):
     return callback
 
 
+def _selection(command: Callable) -> Callable:
+    """Add the options that choose runs, named and meant as sacct's."""
+    for option in reversed(
+        [
+            click.option("-S", "--start", callback=_time, metavar="TIME", help="From then on."),
+            click.option("-E", "--end", callback=_time, metavar="TIME", help="Until then. [default: now]"),
+            click.option(
+                *("-u", "--user", "users"),
+                callback=_list("parse_users"),
+                metavar="USER[,…]",
+                help="Jobs of these users.",
+            ),
+            click.option(
+                *("-A", "--account", "accounts"),
+                callback=_list("parse_accounts"),
+                metavar="ACCOUNT[,…]",
+                help="Jobs of these accounts.",
+            ),
+            click.option(
+                *("-r", "--partition", "partitions"),
+                callback=_list("parse_partitions"),
+                metavar="PARTITION[,…]",
+                help="Jobs in these partitions.",
+            ),
+            click.option(
+                *("-s", "--state", "states"),
+                callback=_list("parse_states"),
+                metavar="STATE[,…]",
+                help="Jobs in these states, such as failed or TO.",
+            ),
+            click.option("--service", metavar="URL", help="Where `gpushare serve` answers; default: the policy's."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _chosen(start: float | None, end: float | None, default: float, **names: tuple | None) -> "Selection":
+    from slurm_gpushare.accounting.selection import Selection
+
+    start = default if start is None else start
+    end = datetime.now().timestamp() if end is None else end
+    if end < start:
+        raise click.UsageError(f"-E {local_time(end)} lies before -S {local_time(start)}: write the earlier as -S")
+    return Selection(start, end, **names)
+
+
+def _midnight() -> datetime:
+    return datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _warn(warnings: list[str]) -> None:
+    for line in warnings:
+        click.echo(f"gpushare: warning: {line}", err=True)
+
+
+def _by(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    from slurm_gpushare.accounting.dimensions import parse_by
+
+    try:
+        return parse_by(text)
+    except RequestError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @report.command()
-@click.option("-S", "--start", callback=_time, metavar="TIME", help="From then on. [default: today, 00:00]")
-@click.option("-E", "--end", callback=_time, metavar="TIME", help="Until then. [default: now]")
-@click.option("-u", "--user", "users", callback=_list("parse_users"), metavar="USER[,…]", help="Jobs of these users.")
 @click.option(
     "--job", "-j", "refs", callback=_list("parse_jobs"), metavar="ID[,…]", help="These jobs, whenever they ran."
 )
-@click.option("--service", metavar="URL", help="Where `gpushare serve` answers; default: this node's policy.")
+@_selection
 @format_option()
 def jobs(
-    start: float | None,
-    end: float | None,
-    users: tuple | None,
-    refs: tuple | None,
-    service: str | None,
-    output_format: str,
+    refs: tuple | None, start: float | None, end: float | None, service: str | None, output_format: str, **names: tuple
 ) -> None:
-    """One line for each run of a job that had a share of a GPU.
+    """One line for each run of a job that had a share of a GPU; today's, unless -S or -j says otherwise.
 
     A job that was requeued has several. GPU-seconds are of whole GPUs: a quarter of a GPU reserved for 100 s is 25.
     What is not known is "-", never 0. In JSON and CSV times have their offset from UTC.
     """
     from slurm_gpushare.accounting.client import report_jobs
-    from slurm_gpushare.accounting.selection import Selection
 
-    now = datetime.now()
-    if start is None:
-        start = 0.0 if refs else now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-    end = now.timestamp() if end is None else end
-    if end < start:
-        raise click.UsageError(f"-E {local_time(end)} lies before -S {local_time(start)}: write the earlier as -S")
-    answer = report_jobs(service or _service(), Selection(start, end, users=users, jobs=refs))
-    for line in answer.warnings:
-        click.echo(f"gpushare: warning: {line}", err=True)
+    selection = _chosen(start, end, 0.0 if refs else _midnight().timestamp(), jobs=refs, **names)
+    answer = report_jobs(service or _service(), selection)
+    _warn(answer.warnings)
     if output_format == "table":
-        _table(answer.runs, start, end, users, refs)
+        _table(answer.runs, selection)
     else:
         rows = ({**run, **{name: local_time(run[name]) for name in _TIMES}} for run in answer.runs)
         print_rows(rows, COLUMNS, output_format)
+
+
+@report.command()
+@click.option(
+    "--by",
+    default="account",
+    show_default=True,
+    callback=_by,
+    metavar="NAME[,…]",
+    help="What to sum by: cluster, user, account, partition, qos, backend, gpu (its model), node, "
+    "and one of day, week, month.",
+)
+@_selection
+@format_option()
+def usage(
+    by: tuple[str, ...], start: float | None, end: float | None, service: str | None, output_format: str, **names: tuple
+) -> None:
+    """Reserved and used GPU time by account, user, month or others; this month's, unless -S says otherwise.
+
+    Hours are of whole GPUs. A run that lies in part outside of the time counts with its part. "Unmeasured" is what was
+    reserved while nobody measured the use; "Used %" is of what was measured. In JSON and CSV all times are in seconds.
+    """
+    from slurm_gpushare.accounting.client import report_usage
+
+    selection = _chosen(start, end, _midnight().replace(day=1).timestamp(), **names)
+    answer = report_usage(service or _service(), by, selection)
+    _warn(answer.warnings)
+    rows = [{**line["group"], **line} for line in answer.lines]
+    if output_format != "table":
+        print_rows(rows, (*by, *SUMS), output_format)
+    elif not rows:
+        click.echo(_nothing(selection))
+    else:
+        print_rows(rows, (*by, *SUMS), "table", headings=SUMS | {name: name.capitalize() for name in by}, cells=_sum)
 
 
 def local_time(moment: float | None) -> str | None:
@@ -131,11 +231,17 @@ def totals(runs: list[dict]) -> str:
     return f"{len(runs)} run{'s' * (len(runs) != 1)}: {', '.join(said)}"
 
 
-def _table(runs: list[dict], start: float, end: float, users: tuple | None, refs: tuple | None) -> None:
+def _nothing(selection: "Selection") -> str:
+    whose = f" of {', '.join(selection.users)}" if selection.users else ""
+    chosen = (selection.jobs, selection.accounts, selection.partitions, selection.states)
+    which = " among those asked for" if any(chosen) else ""
+    since, until = local_time(selection.start), local_time(selection.end)
+    return f"No job{whose}{which} had a share of a GPU between {since} and {until}."
+
+
+def _table(runs: list[dict], selection: "Selection") -> None:
     if not runs:
-        whose = f" of {', '.join(users)}" if users else ""
-        which = " among those asked for" if refs else ""
-        click.echo(f"No job{whose}{which} had a share of a GPU between {local_time(start)} and {local_time(end)}.")
+        click.echo(_nothing(selection))
         return
     print_rows(({"id": job_name(run), **run} for run in runs), tuple(HEADINGS), "table", headings=HEADINGS, cells=_cell)
     click.echo(totals(runs))
@@ -149,6 +255,15 @@ def _cell(column: str, value: object) -> str:
     if column == "memory_peak_bytes":
         return f"{value / 1024**2:.0f}"
     return format_fraction(value) if column in ("fraction", "gpus") else str(value)
+
+
+def _sum(column: str, value: object) -> str:
+    """Return a value as the table of sums shows it: hours, kWh and per cent."""
+    if column.startswith("gpu_seconds"):
+        return f"{value / 3600:.2f}"
+    if column == "energy_joules":
+        return f"{value / 3.6e6:.3f}"
+    return f"{100 * value:.0f}" if column == "used_of_reserved" else str(value)
 
 
 def _service() -> str:

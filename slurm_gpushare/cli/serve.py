@@ -21,7 +21,7 @@ def serve(listen: str | None, database: str | None, policy: str | None) -> None:
 
     from slurm_gpushare.accounting.service import serve as run
 
-    run(host, port, database or settings.database)
+    run(host, port, database or settings.database, settings.admin_comment, settings.series_days)
 
 
 def _settings(path: str | None) -> object:

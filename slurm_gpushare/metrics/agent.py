@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from slurm_gpushare.errors import BrokenInstallation, GpushareError
 from slurm_gpushare.metrics.end_socket import EndSocket
+from slurm_gpushare.metrics.http_door import HttpDoor
 from slurm_gpushare.metrics.live_sender import LiveSender
 from slurm_gpushare.metrics.meter import Meter
 from slurm_gpushare.metrics.nvml import Nvml
@@ -81,6 +82,14 @@ def default_node() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname().partition(".")[0]
 
 
+def metrics_address(text: str) -> str:
+    """Return ``text`` if it is HOST:PORT; raises ArgumentTypeError otherwise."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT: write one such as 0.0.0.0:6828")
+    return text
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the agent's arguments."""
     parser = argparse.ArgumentParser(prog="gpushare agent", description="Measure what jobs use of this node's GPUs.")
@@ -92,6 +101,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--run-dir", default=RUN_DIR, help="where prolog leaves launch records (default: %(default)s)")
     parser.add_argument("--state-dir", default=NODE_STATE_DIR, help="where jobs have folders (default: %(default)s)")
     parser.add_argument("--spool-dir", default=SPOOL_DIR, help="where records wait to be sent (default: %(default)s)")
+    parser.add_argument(
+        "--metrics",
+        type=metrics_address,
+        metavar="HOST:PORT",
+        help="where Prometheus finds /metrics (default: the policy's agent.metrics); on a machine with several slurmd"
+        " each agent needs one of its own",
+    )
     parser.add_argument("--python", default=PYTHON, help="samples in a pool's allocation (default: %(default)s)")
     return parser
 
@@ -126,17 +142,23 @@ def run(options: argparse.Namespace) -> int:
     if backend is None:
         paths = {"run_dir": options.run_dir, "state_dir": options.state_dir, "python": options.python}
         meter = Meter(options.node, policy, spool, nvml=nvml, say=log, spooled=spooled, **paths)
-        measure = meter.live
+        measure, figures = meter.live, meter.figures
         ends = EndSocket(agent_socket(options.node, options.run_dir), selector, meter.end)
     else:
         watch = JobWatch(lambda: fetch_jobs(options.server, policy.slices_per_gpu), log)
         longest = 2 * policy.agent_interval + 10
-        meter = ServerMeter(backend, spool, nvml, lambda: watch.latest, time.time, longest, log, spooled)
+        latest, server = lambda: watch.latest, options.server
+        meter = ServerMeter(backend, spool, nvml, latest, time.time, longest, log, spooled, server)
         measure = functools.partial(meter.live, options.server)
+        figures = functools.partial(meter.figures, options.server)
         watch.start()
     if sender is not None:
         sender.start()
         live.start()
+    door = None
+    if address := options.metrics or policy.metrics:
+        door = HttpDoor(address, selector, figures, policy.metrics_series, spool.unsent, log)
+        door.start()
     told = (lambda: None) if live is None else functools.partial(live.offer, measure)
     what = f"node {options.node}" if backend is None else f"server {options.server} of {backend}"
     log(f"{what}: a sample every {policy.agent_interval:g} s, records to {policy.service or 'the spool alone'}")
@@ -144,6 +166,8 @@ def run(options: argparse.Namespace) -> int:
         serve(meter, ends, selector, policy.agent_interval, lambda: bool(stop), told)
     finally:
         meter.close()
+        if door is not None:
+            door.stop()
         if watch is not None:
             watch.stop()
         if sender is not None:

@@ -42,6 +42,9 @@ class LiveJob:
     sm: float | None
     memory: int | None  # bytes
     enforces: dict[str, str] | None = None  # what holds it to its share in fact, where prolog found out
+    started: float | None = None  # seconds since the epoch: with job_id it names the run
+    measured: float | None = None  # seconds of its time so far in which its use was known ...
+    used: float | None = None  # ... and the GPU-seconds that it used in them
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def _check_gpu(gpu: LiveGpu) -> bool:
 def _check_job(job: LiveJob) -> bool:
     counts = _is_count(job.job_id) and _is_count(job.uid) and (job.gpu is None or _is_count(job.gpu))
     held = job.enforces is None or (set(job.enforces) == _HOLDS and _LEVELS.issuperset(job.enforces.values()))
-    return counts and held and all(each is None or _is_amount(each) for each in (job.sm, job.memory))
+    amounts = (job.sm, job.memory, job.started, job.measured, job.used)
+    return counts and held and all(each is None or _is_amount(each) for each in amounts)
 
 
 def _is_text(value: object) -> bool:

@@ -1,14 +1,17 @@
 """The one door to NVML: it answers with a value or None, and never raises.
 
 Agent and sampler read GPUs only through here. Codes and traps are NVML's own (nvml.h 13.3): what a device cannot do is
-remembered, a lost GPU does not stop the others, a driver that went away or changed is opened again with a back-off.
-Standard library and pynvml (loaded when the door is first used).
+remembered, a GPU that is lost or does not answer stops no other, a driver that went away or changed is opened again
+with a back-off. Standard library and pynvml (loaded when the door is first used).
 """
 
 import _ctypes
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from slurm_gpushare.metrics.patience import Patience
 
 # nvmlReturn_t. Named here so that the door works with a binding that does not know the newer ones.
 SUCCESS = 0
@@ -25,7 +28,7 @@ ARGUMENT_VERSION_MISMATCH = 25
 UNKNOWN = 999
 
 _NEVER = {NOT_SUPPORTED, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH}
-_LOST = {GPU_IS_LOST, RESET_REQUIRED}
+_LOST = {GPU_IS_LOST: "is lost", RESET_REQUIRED: "needs a reset"}
 _REOPEN = {UNINITIALIZED, DRIVER_NOT_LOADED, LIB_RM_VERSION_MISMATCH}
 
 _RETRY_FIRST = 1.0  # seconds until a missing driver or a lost GPU is tried again; doubles ...
@@ -33,6 +36,13 @@ _RETRY_MOST = 300.0  # ... up to this
 
 # A driver's sample period is 1/6 s to 1 s (nvml.h). Asked again sooner, it has nothing newer than what it said before.
 _SAMPLE_PERIOD = 1.0
+
+PATIENCE = 1.0  # seconds: a GPU that says nothing for so long is left alone until it does
+_DRIVER = "driver"  # what is asked of no GPU
+
+_SHORTEST_GPM = 0.1  # seconds between two samples of GPM (nvml.h)
+_GPM_VERSION = 1
+_GPM_GRAPHICS_UTIL = 1  # share of the time with work on the part: the meaning that utilisation has everywhere else
 
 _PROCESS_LISTS = (
     "nvmlDeviceGetComputeRunningProcesses",
@@ -67,6 +77,7 @@ class GpuReading:
     energy: float | None  # joules since the driver was loaded
     processes: tuple[ProcessReading, ...] | None  # None: the process list is not known
     part: bool = False  # a part of a GPU that MIG made, by which its GPU is then replaced; only its UUID names it
+    fault: str | None = None  # why nothing is known of it now; the reading then only names the GPU
 
 
 @dataclass
@@ -93,16 +104,21 @@ class _Gpu:
     shares_at: float = float("-inf")  # ... and when they were read
     part: bool = False
     parts: list["_Gpu"] = field(default_factory=list)  # those that MIG made of it
+    whole: object = None  # of a part: the handle of its GPU ...
+    instance: int | None = None  # ... and its GPU instance, where GPM tells of it
+    gpm: tuple | None = None  # the last sample of GPM, and when it was taken
+    gpm_share: float | None = None  # what it said
     lost: bool = True
+    fault: str | None = None  # as GpuReading has it
     retry: _Retry = field(default_factory=_Retry)
 
 
 class _Lost(Exception):
-    pass
+    """A GPU cannot be read; its text says what it does not, or is."""
 
 
 class _Closed(Exception):
-    pass
+    """The driver is to be opened again; (text, nvmlReturn_t)."""
 
 
 def error_code(error: BaseException) -> int:
@@ -128,7 +144,9 @@ class Nvml:
         binding: object | None = None,
         clock: Callable[[], float] = time.monotonic,
         say: Callable[[str], None] = lambda line: None,
+        patience: float = PATIENCE,
     ):
+        self._patience = Patience(patience)
         self._binding = binding
         self._clock = clock
         self._say = say
@@ -136,28 +154,40 @@ class Nvml:
         self._open = False
         self._retry = _Retry()
         self._told = ""
+        self._closed = ""  # why it is not open
 
     def read(self, only: set[int] | None = None) -> list[GpuReading]:
-        """Read every GPU that answers, or those whose slurm_number is in ``only``. No driver: an empty list.
+        """Read every GPU, or those whose slurm_number is in ``only``. No driver so far: an empty list.
 
-        Of a GPU in MIG mode its parts are read, whatever ``only`` says, since they have no such number.
+        Of a GPU in MIG mode its parts are read, whatever ``only`` says, since they have no such number. What was there
+        and cannot be read now has a reading that says why.
         """
         if not self._open and not self._reopen():
-            return []
-        readings = []
+            return self._all_faulty(only, self._closed)
+        now = self._clock()
+        due = [gpu for gpu in self._gpus if (not gpu.lost or now >= gpu.retry.at) and (gpu.lost or _meant(gpu, only))]
+        outcomes = self._patience.call({gpu.index: functools.partial(self._sample, gpu, only) for gpu in due})
+        for outcome in outcomes.values():
+            if isinstance(outcome, _Closed):
+                self._shut(*outcome.args)
+                return self._all_faulty(only, self._closed)
+        readings: list[GpuReading] = []
         for gpu in self._gpus:
-            try:
-                if gpu.lost and not self._find(gpu):
-                    continue
-                if gpu.parts:
-                    readings += [self._read(part) for part in gpu.parts]
-                    gpu.retry = _Retry()
-                elif only is None or slurm_number(gpu) in only:
-                    readings.append(self._read(gpu))
-            except _Lost:
-                self._lose(gpu)
-            except _Closed:
-                return []
+            outcome = outcomes.get(gpu.index)
+            if isinstance(outcome, list):
+                self._well(gpu)
+                readings += outcome
+                continue
+            if isinstance(outcome, _Lost):
+                gpu.lost = True
+                gpu.retry.failed(now)
+                self._faulty(gpu, str(outcome))
+            elif isinstance(outcome, TimeoutError):
+                self._faulty(gpu, "does not answer")
+            elif isinstance(outcome, Exception):
+                raise outcome
+            if gpu.fault is not None and _meant(gpu, only):
+                readings += self._without_values(gpu, gpu.fault)
         return readings
 
     def limit_memory(self, number: int, cgroup: str, size: int) -> int:
@@ -172,44 +202,44 @@ class Nvml:
                 continue
             if gpu.parts or name in gpu.never:
                 return NOT_SUPPORTED
-            try:
+
+            def limit(handle: object = gpu.handle) -> None:
                 limits = self._binding.c_nvmlSetMemoryLimits_v1_t()
                 limits.nameSpace, limits.softLimit, limits.hardLimit = cgroup.encode(), 0, size
-                getattr(self._binding, name)(gpu.handle, limits)
-            except Exception as error:
-                code = error_code(error)
-                if code in _NEVER:
-                    gpu.never.add(name)
-                return code
-            return SUCCESS
+                getattr(self._binding, name)(handle, limits)
+
+            outcome = self._patience.call({gpu.index: limit})[gpu.index]
+            if not isinstance(outcome, Exception):
+                return SUCCESS
+            code = error_code(outcome)
+            if code in _NEVER:
+                gpu.never.add(name)
+            return code
         return GPU_IS_LOST
 
     def close(self) -> None:
         """Give the driver back."""
         if self._open:
             self._open = False
-            self._gpus = []
-            try:
-                self._binding.nvmlShutdown()
-            except Exception:  # the binding's exceptions have no common base, and there is nothing left to lose
-                pass
+            # What hangs in the driver must find it open when it returns.
+            if not self._patience.any_hangs():
+                self._patience.call({_DRIVER: self._binding.nvmlShutdown})
+        self._patience.close()
 
     # opening
 
     def _reopen(self) -> bool:
         if self._clock() < self._retry.at:
             return False
-        try:
-            if self._binding is None:
-                import pynvml
-
-                self._binding = pynvml
-            self._binding.nvmlInit()
-            count = self._binding.nvmlDeviceGetCount()
-        except Exception as error:
-            self._retry.failed(self._clock())
-            self._tell(f"no GPUs here: {type(error).__name__} {error}")
-            if error_code(error) == LIB_RM_VERSION_MISMATCH:
+        count = self._patience.call({_DRIVER: self._init})[_DRIVER]
+        if isinstance(count, Exception):
+            if isinstance(count, TimeoutError):
+                self._closed = "NVML does not answer"
+            else:
+                self._retry.failed(self._clock())
+                self._closed = f"no GPUs here: {type(count).__name__} {count}"
+            self._tell(self._closed)
+            if error_code(count) == LIB_RM_VERSION_MISMATCH:
                 self._unload()
             return False
         self._open = True
@@ -217,8 +247,26 @@ class Nvml:
         self._tell(f"NVML is open, {count} GPUs")
         return True
 
+    def _init(self) -> int:
+        if self._binding is None:
+            import pynvml
+
+            self._binding = pynvml
+        self._binding.nvmlInit()
+        return self._binding.nvmlDeviceGetCount()
+
+    def _shut(self, why: str, code: int) -> None:
+        self._closed = f"NVML is closed, to be opened again: {why}"
+        self._tell(self._closed)
+        self.close()
+        self._retry.failed(self._clock())
+        if code == LIB_RM_VERSION_MISMATCH:
+            self._unload()
+
     def _unload(self) -> None:
         """Let go of a library whose driver was replaced, so that the next opening gets the new one."""
+        if self._patience.any_hangs():
+            return  # its code is still needed
         library = getattr(self._binding, "nvmlLib", None)
         cache = getattr(self._binding, "_nvmlGetFunctionPointer_cache", None)
         if library is not None and isinstance(cache, dict):
@@ -231,21 +279,16 @@ class Nvml:
             except (OSError, AttributeError):
                 pass
 
-    def _find(self, gpu: _Gpu) -> bool:
-        """Get the handle of a GPU that has none; a lost one is tried again with a back-off."""
-        if self._clock() < gpu.retry.at:
-            return False
+    def _find(self, gpu: _Gpu) -> None:
+        """Get the handle of a GPU that has none, or lost it."""
         gpu.handle, gpu.never, gpu.cursors, gpu.shares = None, set(), {}, {}
         gpu.handle = self._ask(gpu, "nvmlDeviceGetHandleByIndex", gpu.index)
         if gpu.handle is None:
-            raise _Lost
+            raise _Lost("is lost")
         gpu.minor = self._ask(gpu, "nvmlDeviceGetMinorNumber")
         self._describe(gpu)
         gpu.parts = self._parts(gpu)
-        if gpu.retry.at:
-            self._say(f"GPU {gpu.index} answers again")
         gpu.lost = False
-        return True
 
     def _describe(self, gpu: _Gpu) -> None:
         gpu.uuid = _text(self._ask(gpu, "nvmlDeviceGetUUID"))
@@ -258,20 +301,53 @@ class Nvml:
         if (self._ask(gpu, "nvmlDeviceGetMigMode") or [0])[0] != 1:
             return []
         parts = []
+        gpm = getattr(self._ask(gpu, "nvmlGpmQueryDeviceSupport"), "isSupportedDevice", 0)
         for number in range(self._ask(gpu, "nvmlDeviceGetMaxMigDeviceCount") or 0):
             handle = self._ask(gpu, "nvmlDeviceGetMigDeviceHandleByIndex", number)
             if handle is not None:
-                parts.append(_Gpu(gpu.index, handle, part=True, lost=False))
-                self._describe(parts[-1])
+                part = _Gpu(gpu.index, handle, part=True, lost=False, whole=gpu.handle)
+                self._describe(part)
+                if gpm:
+                    part.instance = self._ask(part, "nvmlDeviceGetGpuInstanceId")
+                parts.append(part)
         return parts
 
-    def _lose(self, gpu: _Gpu) -> None:
-        if not gpu.retry.at:
-            self._say(f"GPU {gpu.index} is lost; the others go on")
-        gpu.lost = True
-        gpu.retry.failed(self._clock())
+    # what cannot be read
+
+    def _faulty(self, gpu: _Gpu, what: str) -> None:
+        if gpu.fault is None:
+            self._say(f"GPU {gpu.index} {what}; the others go on")
+        gpu.fault = f"GPU {what}"
+
+    def _well(self, gpu: _Gpu) -> None:
+        if gpu.fault is not None:
+            self._say(f"GPU {gpu.index} answers again")
+        gpu.fault = None
+        gpu.retry, self._retry = _Retry(), _Retry()
+
+    def _all_faulty(self, only: set[int] | None, why: str) -> list[GpuReading]:
+        return [each for gpu in self._gpus if _meant(gpu, only) for each in self._without_values(gpu, why)]
+
+    def _without_values(self, gpu: _Gpu, why: str) -> list[GpuReading]:
+        """Return readings that name a GPU, or its parts, and say why nothing is known; none of what has no name yet."""
+        now = self._clock()
+        return [
+            GpuReading(
+                each.index, each.minor, each.uuid, each.name, each.memory_total, now, None, None, None, None,
+                part=each.part, fault=why,
+            )
+            for each in gpu.parts or [gpu]
+            if each.uuid is not None
+        ]  # fmt: skip
 
     # reading
+
+    def _sample(self, gpu: _Gpu, only: set[int] | None) -> list[GpuReading]:
+        if gpu.lost:
+            self._find(gpu)
+        if not _meant(gpu, only):
+            return []
+        return [self._read(each) for each in gpu.parts or [gpu]]
 
     def _read(self, gpu: _Gpu) -> GpuReading:
         lists = [self._ask(gpu, name) for name in _PROCESS_LISTS]
@@ -284,9 +360,11 @@ class Nvml:
         elif shares == {} and rates is not None and rates.gpu > 0 and now - gpu.shares_at < _SAMPLE_PERIOD:
             alive = {int(entry.pid) for entries in lists for entry in entries or ()}
             shares = {pid: share for pid, share in gpu.shares.items() if pid in alive}
+        sm = rates.gpu / 100 if rates is not None and 0 <= rates.gpu <= 100 else None
+        if gpu.instance is not None:
+            sm = self._gpm_share_of(gpu, now)
         energy = self._ask(gpu, "nvmlDeviceGetTotalEnergyConsumption")
         power = self._ask(gpu, "nvmlDeviceGetPowerUsage")
-        gpu.retry, self._retry = _Retry(), _Retry()
         return GpuReading(
             index=gpu.index,
             minor=gpu.minor,
@@ -294,7 +372,7 @@ class Nvml:
             name=gpu.name,
             memory_total=gpu.memory_total,
             time=now,
-            sm=rates.gpu / 100 if rates is not None and 0 <= rates.gpu <= 100 else None,
+            sm=sm,
             power=None if power is None else power / 1000,
             energy=None if energy is None else energy / 1000,
             processes=merge_processes(lists, shares),
@@ -319,24 +397,45 @@ class Nvml:
             return shares_by_pid(entries, cursor)
         return None
 
+    def _gpm_share_of(self, gpu: _Gpu, now: float) -> float | None:
+        """Share of the time since the last call with work on a part of a GPU, None where GPM does not say."""
+        if gpu.gpm is not None and now - gpu.gpm[1] < _SHORTEST_GPM:
+            return gpu.gpm_share
+        sample = self._call(gpu, "nvmlGpmSampleAlloc")
+        if sample is None:
+            return None
+        if self._call(gpu, "nvmlGpmMigSampleGet", gpu.whole, gpu.instance, sample) is None:
+            self._call(gpu, "nvmlGpmSampleFree", sample)
+            return None
+        before, gpu.gpm, gpu.gpm_share = gpu.gpm, (sample, now), None
+        if before is not None:
+            wanted = self._binding.c_nvmlGpmMetricsGet_t()
+            wanted.version, wanted.numMetrics = _GPM_VERSION, 1
+            wanted.sample1, wanted.sample2 = before[0], sample
+            wanted.metrics[0].metricId = _GPM_GRAPHICS_UTIL
+            if self._call(gpu, "nvmlGpmMetricsGet", wanted) is not None:
+                found = wanted.metrics[0]
+                # The comparison refuses a value that is no number.
+                gpu.gpm_share = found.value / 100 if found.nvmlReturn == SUCCESS and 0 <= found.value <= 100 else None
+            self._call(gpu, "nvmlGpmSampleFree", before[0])
+        return gpu.gpm_share
+
     def _ask(self, gpu: _Gpu, name: str, *arguments: object, nothing: object = None) -> object | None:
         """Call one function on a device. ``nothing`` is the answer for "there is none"."""
+        return self._call(gpu, name, *(() if gpu.handle is None else (gpu.handle,)), *arguments, nothing=nothing)
+
+    def _call(self, gpu: _Gpu, name: str, *arguments: object, nothing: object = None) -> object | None:
+        """Call one function for a device with these arguments alone."""
         if name in gpu.never:
             return None
         try:
-            function = getattr(self._binding, name)
-            return function(*arguments) if gpu.handle is None else function(gpu.handle, *arguments)
+            return getattr(self._binding, name)(*arguments)
         except Exception as error:
             code = error_code(error)
             if code in _REOPEN:
-                self._tell(f"NVML is closed, to be opened again: {name}: {error}")
-                self.close()
-                self._retry.failed(self._clock())
-                if code == LIB_RM_VERSION_MISMATCH:
-                    self._unload()
-                raise _Closed from None
+                raise _Closed(f"{name}: {error}", code) from None
             if code in _LOST:
-                raise _Lost from None
+                raise _Lost(_LOST[code]) from None
             if code in _NEVER:
                 gpu.never.add(name)
             # Success on the size query makes the binding raise an error of value 0: there is no entry.
@@ -346,6 +445,10 @@ class Nvml:
         if line != self._told:
             self._told = line
             self._say(line)
+
+
+def _meant(gpu: _Gpu, only: set[int] | None) -> bool:
+    return only is None or bool(gpu.parts) or slurm_number(gpu) in only
 
 
 def slurm_number(gpu: "_Gpu | GpuReading") -> int:

@@ -22,6 +22,7 @@ from slurm_gpushare.metrics.track import Track
 from slurm_gpushare.node_policy import BackendPolicy
 from slurm_gpushare.usage import UsageRecord
 
+NO_SAMPLER = "no sampler in the allocation"
 ALLOCATION_PREFIX = "bitfusion"  # the client names its allocation file so (bitfusion215848399)
 
 _MOST_NAMES = 1000  # of the user's work folder that are looked at
@@ -58,10 +59,13 @@ class PoolJob:
         interval: float,
         longest: float,
         say: Callable[[str], None],
+        began: float | None = None,
     ):
         sampler = [python, "-I", "-m", "slurm_gpushare.metrics.sampler", "--interval", f"{interval:g}"]
         numbers = range(job.grant.tasks)
-        self.allocations = [PoolAllocation(job, number, work, settings, sampler, longest, say) for number in numbers]
+        self.allocations = [
+            PoolAllocation(job, number, work, settings, sampler, longest, say, began) for number in numbers
+        ]
 
     def streams(self) -> dict[int, "PoolAllocation"]:
         """Return the outputs of samplers to wait for, by file descriptor."""
@@ -83,6 +87,14 @@ class PoolJob:
         """Return what was measured last, by the GPU's number among those of the job on this node."""
         return {number: share for each in self.allocations for number, share in each.shares.items()}
 
+    def sums(self) -> dict[int, Accumulator]:
+        """Return what was added up so far, by the GPU's number in the job."""
+        return {number: sums for each in self.allocations for number, sums in each.sums().items()}
+
+    def so_far(self) -> dict[int, tuple[float, float | None]]:
+        """Return each GPU's seconds of known use and what was used in them, by its number as in ``shares``."""
+        return {number: sums.so_far for each in self.allocations for number, sums in each.sums().items()}
+
     def records(self, ended: float) -> list[UsageRecord]:
         """Return one record for each GPU of each allocation, with quality unknown where there was no sample."""
         return [record for each in self.allocations for record in each.records(ended)]
@@ -100,6 +112,7 @@ class PoolAllocation:
         sampler: list[str],
         longest: float,
         say: Callable[[str], None],
+        began: float | None = None,
     ):
         self._job = job
         grant = job.grant
@@ -119,6 +132,9 @@ class PoolAllocation:
             Accumulator(job, f"{grant.backend}:{job.node}:{index}", index, grant.backend, grant.fraction, "allocation")
             for index in range(first, first + grant.gpus)
         ]
+        for sums in self._sums:
+            sums.because(NO_SAMPLER)
+        self._began = began  # monotonic; None: intervals follow on each other
         self._tracks = [Track(longest) for _ in self._sums]
         self.shares: dict[int, Share] = {}  # of the last intervals, by the GPU's number in the job
         self._process: subprocess.Popen | None = None
@@ -177,8 +193,9 @@ class PoolAllocation:
         """End the sampler with all that it started."""
         process, self._process, self._rest = self._process, None, b""
         self.shares.clear()
-        for track in self._tracks:
+        for track, sums in zip(self._tracks, self._sums, strict=True):
             track.gap()
+            sums.because(NO_SAMPLER)
         if process is None:
             return
         for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, 5.0)):
@@ -191,6 +208,10 @@ class PoolAllocation:
             except subprocess.TimeoutExpired:
                 continue
         process.stdout.close()
+
+    def sums(self) -> dict[int, Accumulator]:
+        """Return what was added up so far, by the GPU's number in the job."""
+        return dict(enumerate(self._sums, self._first))
 
     def records(self, ended: float) -> list[UsageRecord]:
         """Return one record for each GPU of the grant, with quality unknown where there was no sample."""
@@ -248,6 +269,7 @@ class PoolAllocation:
         for index, track in enumerate(self._tracks):
             if index not in seen:
                 track.gap()
+                self._sums[index].because("the sampler gave no reading of this GPU")
                 self.shares.pop(self._first + index, None)
         for reading in readings:
             if reading.index < len(self._sums):
@@ -255,8 +277,7 @@ class PoolAllocation:
 
     def _add(self, reading: GpuReading) -> None:
         sums = self._sums[reading.index]
-        sums.gpu = reading.uuid + self._suffix if reading.uuid else sums.gpu
-        sums.gpu_name = reading.name or sums.gpu_name
+        sums.describe(reading, self._suffix)
         step = self._tracks[reading.index].step(reading)
         if step is None:
             return
@@ -272,4 +293,4 @@ class PoolAllocation:
         holder = Holder(job, fraction, step.seconds)
         share = attribute(step.seconds, reading.sm, [holder], processes, energy, step.idle_power).shares[job]
         self.shares[self._first + reading.index] = share
-        sums.add(share)
+        sums.add(share, None if self._began is None else reading.time - self._began)

@@ -35,6 +35,7 @@ def encode(readings: list[GpuReading]) -> bytes:
             else [{"pid": each.pid, "sm": each.sm, "memory": each.memory} for each in reading.processes],
         }
         for reading in readings
+        if reading.fault is None
     ]
     return json.dumps({"v": VERSION, "gpus": gpus}, separators=(",", ":")).encode() + b"\n"
 

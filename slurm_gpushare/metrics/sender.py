@@ -4,18 +4,16 @@ import hashlib
 import http.client
 import json
 import os
-import subprocess
 import threading
 import urllib.parse
 from collections.abc import Callable
 
+from slurm_gpushare import munge
 from slurm_gpushare.errors import StoreError
 from slurm_gpushare.metrics.spool import Spool
 
-MUNGE = "/usr/bin/munge"
-
 _BATCH = 200  # records in one request
-_TIMEOUT = 10.0  # seconds for munge, and for the service
+_TIMEOUT = 10.0  # seconds for the service
 _LONGEST_ANSWER = 1 << 20  # bytes that are read
 _RETRY_FIRST = 1.0  # seconds until the next try; doubles ...
 _RETRY_MOST = 300.0  # ... up to this
@@ -24,15 +22,12 @@ _RETRY_MOST = 300.0  # ... up to this
 _RECORD_IS_BAD = {400, 413, 422}
 
 
-def munge_credential(payload: str, munge: str = MUNGE) -> str:
+def munge_credential(payload: str, library: str = munge.LIBRARY) -> str:
     """Return a munge credential over ``payload``; raises StoreError when munge does not give one."""
     try:
-        done = subprocess.run([munge], input=payload.encode(), capture_output=True, timeout=_TIMEOUT, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise StoreError(f"{munge}: {error}: is munge installed and munged running?") from None
-    if done.returncode != 0:
-        raise StoreError(f"{munge}: {done.stderr.decode('utf-8', 'replace').strip()}: is munged running?")
-    return done.stdout.decode("ascii", "replace").strip()
+        return munge.encode(payload.encode(), library)
+    except munge.MungeError as error:
+        raise StoreError(f"munge: {error}: is munged running?") from None
 
 
 def post(url: str, body: bytes, credential: str) -> tuple[int, str]:

@@ -1,6 +1,6 @@
-"""Usage records on the node's own disk until the service has them.
+"""Usage records and GPU hours on the node's own disk until the service has them.
 
-``usage.jsonl``: one record a line, appended and synced before the epilog is answered. ``corrupt.jsonl``: lines that are
+``usage.jsonl``: a line each, appended and synced before the epilog is answered. ``corrupt.jsonl``: lines that are
 not records (a torn write). ``refused.jsonl``: records that the service refuses, with its answer. Nothing is deleted
 unsent.
 """
@@ -12,11 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 from slurm_gpushare.errors import GrantError
+from slurm_gpushare.gpu_hour import GpuHour, hour_from_dict, hour_to_json, is_hour
 from slurm_gpushare.usage import UsageRecord, usage_from_dict, usage_to_json
 
 USAGE = "usage.jsonl"
 CORRUPT = "corrupt.jsonl"
 REFUSED = "refused.jsonl"
+RUNNING = "running.jsonl"  # of the jobs that still run (checkpoint.py)
 
 _READ_AT_ONCE = 4 << 20  # bytes: more than a batch of records takes
 
@@ -26,13 +28,13 @@ class Spool:
 
     def __init__(self, folder: str):
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        self._folder = folder
+        self.folder = folder
         self._lock = threading.Lock()
 
-    def append(self, records: list[UsageRecord]) -> None:
+    def append(self, records: list[UsageRecord | GpuHour]) -> None:
         """Write ``records`` and return when they are on disk; raises OSError when they cannot be."""
         with self._lock:
-            self._append(USAGE, "".join(usage_to_json(record) + "\n" for record in records).encode())
+            self._append(USAGE, "".join(to_line(record) + "\n" for record in records).encode())
 
     def batch(self, most: int) -> tuple[list[bytes], int]:
         """Return up to ``most`` of the oldest records as lines of JSON, and how many bytes of the spool they stand for.
@@ -53,6 +55,15 @@ class Spool:
         """Forget the oldest ``length`` bytes, which the service has."""
         with self._lock:
             self._drop(length)
+
+    def unsent(self) -> int | None:
+        """Return the bytes of records that wait to be sent, None where that cannot be told."""
+        try:
+            return os.stat(self._path(USAGE)).st_size
+        except FileNotFoundError:
+            return 0
+        except OSError:
+            return None
 
     def refused(self, line: bytes, answer: str) -> None:
         """Keep a record that the service will never take, with its ``answer``, in refused.jsonl."""
@@ -109,14 +120,14 @@ class Spool:
         self._sync_folder()
 
     def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
     def _path(self, name: str) -> str:
-        return os.path.join(self._folder, name)
+        return os.path.join(self.folder, name)
 
 
 class Outbox:
@@ -126,26 +137,40 @@ class Outbox:
         self._spool = spool
         self._say = say
         self._spooled = spooled
-        self._waiting: list[UsageRecord] = []
+        self.waiting: list[UsageRecord | GpuHour] = []
 
-    def write(self, records: Sequence[UsageRecord] = ()) -> bool:
+    def write(self, records: Sequence[UsageRecord | GpuHour] = ()) -> bool:
         """Write ``records`` and what was kept; return whether nothing is left unwritten."""
-        self._waiting += records
-        if not self._waiting:
+        self.waiting += records
+        if not self.waiting:
             return True
         try:
-            self._spool.append(self._waiting)
+            self._spool.append(self.waiting)
         except OSError as error:
-            self._say(f"{len(self._waiting)} usage record(s) cannot be written and are kept in memory: {error}")
+            self._say(f"{len(self.waiting)} usage record(s) cannot be written and are kept in memory: {error}")
             return False
-        self._waiting = []
+        self.waiting = []
         self._spooled()
         return True
 
 
+def to_line(record: UsageRecord | GpuHour) -> str:
+    """Return a record as one line of JSON."""
+    return hour_to_json(record) if isinstance(record, GpuHour) else usage_to_json(record)
+
+
+def of_line(line: str | bytes) -> UsageRecord | GpuHour:
+    """Read a line of JSON; raises GrantError or ValueError where it is no record."""
+    try:
+        data = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return hour_from_dict(data) if is_hour(data) else usage_from_dict(data)
+
+
 def _is_record(line: bytes) -> bool:
     try:
-        usage_from_dict(json.loads(line))
-    except (GrantError, ValueError, RecursionError):
+        of_line(line)
+    except (GrantError, ValueError):
         return False
     return True

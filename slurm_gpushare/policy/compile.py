@@ -12,7 +12,7 @@ from slurm_gpushare.backends import find
 from slurm_gpushare.policy.lua import Gpushare
 from slurm_gpushare.policy.members import group_members
 from slurm_gpushare.policy.profiles import GpuProfile, find_profile
-from slurm_gpushare.policy.schema import Bitfusion, Lupine, Mig, Policy, Rule, Settings, Shard, Vgpu
+from slurm_gpushare.policy.schema import Bitfusion, Idle, Lupine, Mig, Policy, Rule, Settings, Shard, Vgpu
 from slurm_gpushare.request import Request
 from slurm_gpushare.units import MIB
 
@@ -229,9 +229,16 @@ def to_node_json(policy: Policy) -> str:
         },
         "backends": backends,
         "framework_memory": policy.framework_memory,
-        "agent": {"interval": float(policy.agent.interval), "service": policy.agent.service},
+        "agent": policy.agent.model_dump(),
+        "idle": _idle(policy.idle),
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def _idle(idle: Idle) -> dict | None:
+    if idle.action == "off":
+        return None
+    return idle.model_dump() | {"exempt": [each.model_dump(exclude_none=True) for each in idle.exempt]}
 
 
 def _all(policy: Policy, name: str) -> list[str]:

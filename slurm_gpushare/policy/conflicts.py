@@ -38,6 +38,7 @@ def conflicts(data: object) -> list[tuple[tuple, str]]:
             found += _profile_conflicts(("backends", way, "types", name), way, kind)
     for index, limit in enumerate(_sequence(data, "running_limits")):
         found += _limit_conflicts(("running_limits", index), limit, data.get("slices_per_gpu", 100))
+    found += _idle_conflicts(_mapping(data, "idle"), _mapping(data, "agent"))
     names: dict[object, int] = {}
     for index, rule in enumerate(rules):
         name = rule.get("name")
@@ -112,6 +113,16 @@ def _limit_conflicts(place: tuple, limit: object, slices: object) -> list[tuple[
         found.append((place, "limits nothing: write per_user or together"))
     if limit.get("users") and limit.get("together") is not None:
         found.append(((*place, "together"), "is for the users of a QOS or account: write per_user"))
+    return found
+
+
+def _idle_conflicts(idle: dict, agent: dict) -> list[tuple[tuple, str]]:
+    found = []
+    if idle.get("action", "off") in ("warn", "end", "requeue") and agent.get("service") is None:
+        found.append((("idle", "action"), "needs what agents measure: write agent.service too, or off"))
+    for index, exempt in enumerate(_sequence(idle, "exempt")):
+        if isinstance(exempt, dict) and not any(exempt.values()):
+            found.append((("idle", "exempt", index), "would be every job: write accounts, qos, users or partitions"))
     return found
 
 

@@ -87,6 +87,11 @@ def _database_url(text: str) -> str:
     return text
 
 
+def _off(value: object) -> object:
+    return "off" if value is False else value  # which YAML reads where somebody writes off
+
+
+Off = BeforeValidator(_off)
 Name = Annotated[str, AfterValidator(_name)]
 AbsolutePath = Annotated[str, AfterValidator(_path)]
 Image = Annotated[str, AfterValidator(_image)]
@@ -185,7 +190,7 @@ class Shard(Settings):
 
     gpu_memory: Memory | None = _setting("memory of each GPU; null where they differ", None, UNIT)
     types: dict[Name, GpuType] = _setting("Slurm's types of these GPUs (gres.conf), by name", {})
-    over_memory: Literal["off", "warn", "kill"] = _setting(
+    over_memory: Annotated[Literal["off", "warn", "kill"], Off] = _setting(
         "what the memory watcher does with a job that holds more memory of the GPU than its share", "warn"
     )
 
@@ -359,6 +364,46 @@ class Agent(Settings):
     service: Annotated[str, AfterValidator(_service_url)] | None = _setting(
         "URL of `gpushare serve`; null: records stay in the node's spool", None
     )
+    metrics: Annotated[str, AfterValidator(_address)] | None = _setting(
+        "HOST:PORT where Prometheus finds /metrics ([metrics.md](metrics.md)), such as 0.0.0.0:6828; null: nowhere",
+        None,
+    )
+    metrics_series: int = _setting(
+        "the most series that one agent shows; beyond them the jobs that began last are left out",
+        10_000,
+        ge=500,
+        le=1_000_000,
+    )
+
+
+class Exempt(Settings):
+    """Jobs that are left alone, whether they use their share or not. All criteria that are given must match."""
+
+    accounts: Names | None = _setting("Slurm accounts", None)
+    qos: Names | None = _setting("Slurm QOS", None)
+    users: Names | None = _setting("users", None)
+    partitions: Names | None = _setting("Slurm partitions", None)
+
+
+class Idle(Settings):
+    """What `gpushare idle` does with jobs that hold a share and use none of it ([idle.md](idle.md))."""
+
+    action: Annotated[Literal["off", "warn", "end", "requeue"], Off] = _setting(
+        "warn: the owner is told; end: and the job is then cancelled; requeue: and goes back into the queue, where it "
+        "may be requeued, or is cancelled",
+        "off",
+    )
+    after: float = _setting("time without use after which the owner is told", 3600.0, "seconds", ge=10, le=30 * 86400)
+    grace: float = _setting(
+        "time from then until the job is ended or requeued, if it is not used", 900.0, "seconds", ge=0, le=30 * 86400
+    )
+    threshold: float = _setting("up to so much counts as no use, the mean of a minute", 0.005, "of a GPU", ge=0, lt=1)
+    interactive_after: float | None = _setting(
+        "instead of `after`, for jobs of salloc and srun; null: the same", None, "seconds", ge=10, le=30 * 86400
+    )
+    whole_gpus: bool = _setting("whether it holds for jobs with whole GPUs of the nodes too", False)
+    requeue_limit: int = _setting("how often a job is started again before it is ended instead", 1, ge=1, le=100)
+    exempt: list[Exempt] = _setting("jobs that are left alone", [])
 
 
 class Service(Settings):
@@ -367,6 +412,13 @@ class Service(Settings):
     listen: Annotated[str, AfterValidator(_address)] = _setting("address and port to listen on", "0.0.0.0:6827")
     database: Annotated[str, AfterValidator(_database_url)] = _setting(
         "URL of the store: SQLite, MariaDB or PostgreSQL", "sqlite:////var/lib/gpushare/usage.sqlite"
+    )
+    admin_comment: bool = _setting(
+        "write what each ended job used into its AdminComment, in the form of jobstats, for the tools that read it",
+        False,
+    )
+    series_days: int = _setting(
+        "how long the course of each job's use is kept; its sums are kept for ever", 365, "days", ge=1, le=36500
     )
 
 
@@ -405,6 +457,7 @@ class Policy(Settings):
     containers: Containers = _setting("what containers jobs may run in", Containers())
     datasets: dict[Name, Dataset] = _setting("folders that users ask for by --dataset=NAME", {})
     agent: Agent = _setting("the agent on each node", Agent())
+    idle: Idle = _setting("what becomes of jobs that do not use their share", Idle())
     service: Service = _setting("`gpushare serve`", Service())
 
     @property

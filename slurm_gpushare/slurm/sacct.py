@@ -36,7 +36,7 @@ FIELDS = (
     "SubmitLine",
     "SystemComment",
 )
-# What the memory watcher writes into the system comment of a job that it ends (slurm_gpushare/watch/words.py).
+# What memory watcher and idle policy write into the system comment of a job (slurm_gpushare/watch/words.py).
 _OURS = "gpushare: "
 # A share, in the spelling that Slurm's clients from 23.11 on turn into no GPU at all.
 _LOST = re.compile(r"--gpus-per-task[= ](?:[A-Za-z][\w.-]*:)?(?:[0-9]*\.[0-9]+|[0-9]+%|[0-9]+/[0-9]+)(?= |$)")
@@ -68,7 +68,7 @@ class JobRow:
     alloc_tres: str  # "" until the job has resources
     req_tres: str
     extra: str
-    reason: str | None = None  # why the run was ended, where it was ended by us
+    reason: str | None = None  # what we did to the run, and why, where we did: warned, ended or requeued it
     lost_request: str | None = None  # what the client lost: the job asked for it, and ran without a GPU
 
     @property

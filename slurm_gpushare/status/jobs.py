@@ -34,6 +34,13 @@ class HeldJob:
     gpus: dict[str, dict[int, Shards | None]] = field(default_factory=dict)  # node → GPU → shards, None: all of it
     licences: dict[str, int] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
+    account: str = ""
+    partition: str = ""
+    qos: str = ""
+    batch: bool = True  # False: of salloc or srun
+    requeue: bool = False  # it may be requeued
+    restarts: int = 0
+    heterogeneous: bool = False  # a component of one
 
     @property
     def backend(self) -> str | None:
@@ -87,6 +94,13 @@ def _job(data: dict) -> HeldJob:
         gpus=held,
         licences=_licences(data),
         nodes=nodes,
+        account=str(data.get("account") or ""),
+        partition=str(data.get("partition") or ""),
+        qos=str(data.get("qos") or ""),
+        batch=bool(data.get("batch_flag", True)),
+        requeue=bool(data.get("requeue")),
+        restarts=number(data.get("restart_cnt")) or 0,
+        heterogeneous=bool(number(data.get("het_job_id"))),
     )
 
 

@@ -58,11 +58,11 @@ class Actor:
 
     def end(self, run: Run, text: str, reason: str) -> None:
         """Tell the user and cancel the job. Where that was asked for a moment ago, nothing is done."""
-        self._once(run, lambda: self._end(run, text, reason, ["scancel"], "cancelled"))
+        self._once(run, lambda: self._end(run, text, reason))
 
     def requeue(self, run: Run, text: str, reason: str) -> None:
         """Tell the user and put the job back into the queue, likewise; Slurm refuses it for what is no batch job."""
-        self._once(run, lambda: self._end(run, text, reason, ["scontrol", "requeue"], "requeued"))
+        self._once(run, lambda: self._requeue(run, text, reason))
 
     def _once(self, run: Run, act: Callable[[], None]) -> None:
         now = self._clock()
@@ -109,25 +109,39 @@ class Actor:
             self._unwritten[run] = (self._clock() + _RETRY_FOR, name, reason)
             self._write()
 
-    def _end(self, run: Run, text: str, reason: str, command: list[str], done: str) -> None:
+    def _end(self, run: Run, text: str, reason: str) -> None:
         # A requeued job has the same number: a run that is gone must not end the next one.
         if not self._runs(run):
             return
         self._notify(run, text)
         name = self._name(run[0])
-        if name is None or self._try([*command, name]) is None:
+        if name is None or self._try(["scancel", name]) is None:
             with self._lock:
                 self._cancelled.pop(run, None)  # so that the next sample tries again
             return
-        self._say(f"{done} job {run[0]}")
+        self._say(f"cancelled job {run[0]}")
         self._unwritten[run] = (self._clock() + _RETRY_FOR, name, reason)
         self._write()
+
+    def _requeue(self, run: Run, text: str, reason: str) -> None:
+        if not self._runs(run):
+            return
+        self._notify(run, text)
+        name = self._name(run[0])
+        if name is not None:
+            # First, and once: as soon as the job is in the queue again, slurmdbd takes its number for the next run.
+            self._unwritten.pop(run, None)
+            self._try(_comment(name, reason))
+        if name is None or self._try(["scontrol", "requeue", name]) is None:
+            with self._lock:
+                self._cancelled.pop(run, None)
+            return
+        self._say(f"requeued job {run[0]}")
 
     def _write(self) -> None:
         self._retry_at = self._clock() + _RETRY
         for run, (until, name, reason) in list(self._unwritten.items()):
-            argv = ["sacctmgr", "-i", "modify", "job", "where", f"jobid={name}", "set", f"systemcomment={reason}"]
-            if self._try(argv) is not None or self._clock() >= until:
+            if self._try(_comment(name, reason)) is not None or self._clock() >= until:
                 del self._unwritten[run]
 
     def _name(self, job_id: int) -> str | None:
@@ -143,3 +157,7 @@ class Actor:
         except SlurmError as error:
             self._say(str(error))
             return None
+
+
+def _comment(name: str, reason: str) -> list[str]:
+    return ["sacctmgr", "-i", "modify", "job", "where", f"jobid={name}", "set", f"systemcomment={reason}"]

@@ -70,7 +70,7 @@ class Watcher:
             and backends[record.grant.backend].over_memory != "off"
         }
         numbers = {number for record, _ in watched.values() for number in record.gpus}
-        readings = self._nvml.read(numbers) if numbers else []
+        readings = [each for each in self._nvml.read(numbers) if each.fault is None] if numbers else []
         pids = {each.pid for reading in readings for each in reading.processes or ()}
         # Of all jobs, so that a process of one that is not watched is no other's.
         owners = {pid: job for pid, (_, job) in self._tracer.trace(pids, records).items()}

@@ -1,7 +1,8 @@
-"""A CUDA program of a few lines, by the driver's own library: ``client.py memory MIB | busy SECONDS | fault``.
+"""A CUDA program of a few lines, by the driver's own library.
 
-Prints one JSON object: sms (multiprocessors that it was shown), and of memory the MiB that it got before the first
-failure, of busy the kernels that ran, and error, CUDA's number of what ended it (0: nothing did).
+``client.py memory MIB | busy SECONDS | load SECONDS SHARE MIB | fault``. Prints one JSON object: sms (multiprocessors
+that it was shown), and of memory the MiB that it got before the first failure, of busy the kernels that ran, of load
+the seconds that its kernels take of the GPU, and error, CUDA's number of what ended it (0: nothing did).
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import time
 MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 CHUNK = 64 << 20
 BLOCKS, THREADS, ROUNDS = 256, 256, 20000
+PERIOD = 0.05  # seconds: a load computes at the beginning of each
 
 KERNEL = b"""
 .version 6.4
@@ -106,21 +108,45 @@ def busy(cuda: Cuda, found: dict, seconds: float) -> None:
             print("ready", file=sys.stderr, flush=True)
 
 
-def fault(cuda: Cuda, found: dict, _: float) -> None:
+def load(cuda: Cuda, found: dict, seconds: float, share: float, mib: float) -> None:
+    """Compute for ``share`` of the time for so long, with so much memory; says "ready" as ``busy`` does.
+
+    Begins when a line comes on its standard input: what one kernel takes is measured before, alone on the GPU.
+    """
+    kernel, address = cuda.kernel(), cuda.allocate(int(mib) << 20)
+    alone = []
+    for _ in range(50):
+        start = time.perf_counter()
+        cuda.run(kernel, address)
+        alone.append(time.perf_counter() - start)
+    each = sorted(alone)[len(alone) // 2]
+    print("ready", file=sys.stderr, flush=True)
+    sys.stdin.readline()
+    kernels, start = 0, time.perf_counter()
+    while (now := time.perf_counter() - start) < seconds:
+        if kernels * each < share * now:
+            cuda.run(kernel, address)
+            kernels += 1
+        else:
+            time.sleep(PERIOD - now % PERIOD)
+    found |= {"busy": kernels * each, "seconds": time.perf_counter() - start, "kernel_seconds": each}
+
+
+def fault(cuda: Cuda, found: dict) -> None:
     """Write to address 0."""
     cuda.run(cuda.kernel(), ctypes.c_uint64(0))
 
 
-def main(action: str, amount: float) -> None:
-    """Do one of the three and print what was found."""
+def main(action: str, *amounts: float) -> None:
+    """Do one of them and print what was found."""
     found: dict = {"error": 0}
     try:
         cuda = Cuda()
         found["sms"] = cuda.multiprocessors()
-        {"memory": memory, "busy": busy, "fault": fault}[action](cuda, found, amount)
+        {"memory": memory, "busy": busy, "load": load, "fault": fault}[action](cuda, found, *amounts)
     except Failed as error:
         found["error"] = error.args[0]
     print(json.dumps(found), flush=True)
 
 
-main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)
+main(sys.argv[1], *map(float, sys.argv[2:]))

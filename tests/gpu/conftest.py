@@ -33,11 +33,15 @@ class Device:
     figures: dict[str, object] = field(default_factory=dict)  # what the tests found
 
 
-def start(action: str, amount: float = 0, environment: dict[str, str] | None = None) -> subprocess.Popen:
+def start(action: str, *amounts: float, environment: dict[str, str] | None = None) -> subprocess.Popen:
     """Start client.py."""
-    argv = [sys.executable, str(CLIENT), action, str(amount)]
     return subprocess.Popen(
-        argv, env={**os.environ, **(environment or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(CLIENT), action, *map(str, amounts)],
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

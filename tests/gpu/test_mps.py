@@ -10,7 +10,7 @@ SHARE, LIMIT = 25, 2048  # per cent, MiB
 
 def test_two_programs_are_held_to_their_share(device: Device, mps: Mps) -> None:
     limits = mps.clients(SHARE, f"0={LIMIT}M")
-    both = [start("memory", 2 * LIMIT, limits) for _ in range(2)]
+    both = [start("memory", 2 * LIMIT, environment=limits) for _ in range(2)]
     found = [result(process) for process in both]
     device.figures["two programs of 25 % and 2 GiB"] = found
     for each in found:
@@ -21,15 +21,15 @@ def test_two_programs_are_held_to_their_share(device: Device, mps: Mps) -> None:
 
 
 def test_a_program_within_its_memory_gets_it(mps: Mps) -> None:
-    found = result(start("memory", LIMIT / 2, mps.clients(SHARE, f"0={LIMIT}M")))
+    found = result(start("memory", LIMIT / 2, environment=mps.clients(SHARE, f"0={LIMIT}M")))
     assert (found["error"], found["mib"]) == (0, LIMIT / 2)
 
 
 def test_the_limit_is_each_programs_not_the_jobs(device: Device, mps: Mps) -> None:
     limits = mps.clients(SHARE, f"0={LIMIT}M")
-    held = start("busy", 20, limits)
+    held = start("busy", 20, environment=limits)
     wait_ready(held)
-    both = [start("memory", LIMIT / 2, limits) for _ in range(3)]
+    both = [start("memory", LIMIT / 2, environment=limits) for _ in range(3)]
     found = [result(process) for process in both]
     held.kill()
     held.communicate()
@@ -38,7 +38,7 @@ def test_the_limit_is_each_programs_not_the_jobs(device: Device, mps: Mps) -> No
 
 
 def test_who_clears_the_percentage_gets_all_multiprocessors(device: Device, mps: Mps) -> None:
-    found = result(start("memory", 64, mps.clients(None, f"0={LIMIT}M")))
+    found = result(start("memory", 64, environment=mps.clients(None, f"0={LIMIT}M")))
     device.figures["multiprocessors without the percentage"] = found["sms"]
     assert found["sms"] == device.sms
 
@@ -46,7 +46,7 @@ def test_who_clears_the_percentage_gets_all_multiprocessors(device: Device, mps:
 def test_a_default_of_the_daemon_holds_who_clears_the_percentage(device: Device, mps: Mps) -> None:
     mps.say(f"set_default_active_thread_percentage {SHARE}")
     mps.say(f"set_default_device_pinned_mem_limit 0 {LIMIT}M")
-    found = result(start("memory", 2 * LIMIT, mps.clients(None, None)))
+    found = result(start("memory", 2 * LIMIT, environment=mps.clients(None, None)))
     device.figures["the daemon's defaults, no variables"] = found
     assert found["sms"] <= math.ceil(device.sms * SHARE / 100) + 2
     assert (found["error"], found["mib"] <= LIMIT) == (OUT_OF_MEMORY, True)
@@ -54,9 +54,9 @@ def test_a_default_of_the_daemon_holds_who_clears_the_percentage(device: Device,
 
 def test_a_fault_of_one_program_ends_the_other(device: Device, mps: Mps) -> None:
     limits = mps.clients(SHARE, f"0={LIMIT}M")
-    other = start("busy", 15, limits)
+    other = start("busy", 15, environment=limits)
     wait_ready(other)
-    guilty = result(start("fault", 0, limits))
+    guilty = result(start("fault", environment=limits))
     found = result(other)
     device.figures["a fault: CUDA's error of the guilty and of the other"] = [guilty["error"], found["error"]]
     assert guilty["error"] != 0

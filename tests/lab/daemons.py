@@ -5,16 +5,24 @@ from tests.lab.cluster import Cluster, until
 _POOL = "slurm_gpushare.lab.standins.bitfusion.server --config /etc/lab/pool.json"
 _POOL2 = _POOL.replace("pool.json", "pool2.json")
 
-_GPU_M1 = "slurm_gpushare.lab.standins.gpu.daemon --config /etc/lab/gpu-m1.json --socket /dev/nvidia-standin/socket"
+_GPU = "slurm_gpushare.lab.standins.gpu.daemon --config /etc/lab/gpu-{}.json --socket /dev/nvidia-standin/socket"
+
+
+def _agent(node: str) -> tuple[str, str, str, str]:
+    return f"slurm_gpushare.metrics.agent --node {node}", "root", node, f"exec gpushare agent --node {node}"
+
+
+def _gpus(node: str) -> tuple[str, str, str, str]:
+    return _GPU.format(node), "root", node, f"exec /opt/gpushare/bin/python3 -m {_GPU.format(node)}"
+
 
 # What ends the argv of one, as whom and on which node it is started, and how.
 DAEMONS = {
-    "agent n1": ("slurm_gpushare.metrics.agent --node n1", "root", "n1", "exec gpushare agent --node n1"),
-    "agent c1": ("slurm_gpushare.metrics.agent --node c1", "root", "c1", "exec gpushare agent --node c1"),
+    **{f"agent {node}": _agent(node) for node in ("n1", "n2", "c1", "m1", "g1", "h1")},
     "serve": ("bin/gpushare serve", "root", None, "ulimit -Sn 256; exec gpushare serve"),
     "slurmctld": ("slurmctld -D", "root", None, "exec runuser -u slurm -- slurmctld -D"),
-    "slurmd c1": ("slurmd -D -N c1", "root", "c1", "exec slurmd -D -N c1"),
-    "gpu-m1": (_GPU_M1, "root", "m1", f"exec /opt/gpushare/bin/python3 -m {_GPU_M1}"),
+    **{f"slurmd {node}": (f" -N {node}", "root", node, f"exec slurmd -D -N {node}") for node in ("c1", "n1")},
+    **{f"gpu-{node}": _gpus(node) for node in ("m1", "g1")},
     "pool": (_POOL, "root", None, f"exec /opt/gpushare/bin/python3 -m {_POOL}"),
     "pool2": (_POOL2, "root", None, f"exec /opt/gpushare/bin/python3 -m {_POOL2}"),
 }

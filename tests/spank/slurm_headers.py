@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab import mirror
+from tests import debian
 
 VARIABLE = "GPUSHARE_SLURM_INCLUDE"
 SUITES = ("trixie", "sid")  # Slurm 24.11; 26.05 and later
@@ -54,46 +54,10 @@ def fetch(suite: str, cache: Path = CACHE) -> Path:
             return include
         work = Path(folder)
         try:
-            _download(suite, work)
-            (package,) = work.glob("libslurm-dev_*.deb")
-            _run(["dpkg-deb", "--extract", str(package), str(work / "tree")], work)
+            debian.unpack("libslurm-dev", suite, work)
         except (LabError, OSError, ValueError, subprocess.CalledProcessError) as error:
             detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[0]
             raise HeadersMissing(f"Slurm's headers of Debian {suite}: {detail}; or set {VARIABLE}") from None
         shutil.rmtree(include, ignore_errors=True)
         (work / "tree" / "usr" / "include").rename(include)
     return include
-
-
-def _download(suite: str, work: Path) -> None:
-    (work / "sources.list").write_text(mirror.deb_line(mirror.read_host(), suite, stale=True) + "\n")
-    (work / "status").touch()
-    (work / "apt.conf").write_text(
-        "\n".join(
-            [
-                # Hooks in the host's own configuration may empty the host's cache.
-                'Dir::Etc::main "/dev/null";',
-                'Dir::Etc::parts "/dev/null";',
-                *mirror.host_transport_options(),
-                f'Dir::Etc::sourcelist "{work}/sources.list";',
-                'Dir::Etc::sourceparts "/dev/null";',
-                'Dir::Etc::preferences "/dev/null";',
-                'Dir::Etc::preferencesparts "/dev/null";',
-                f'Dir::State "{work}/state";',
-                f'Dir::State::status "{work}/status";',
-                f'Dir::Cache "{work}/cache";',
-                'APT::Sandbox::User "root";',
-                'Acquire::Languages "none";',
-            ]
-        )
-        + "\n"
-    )
-    (work / "state" / "lists" / "partial").mkdir(parents=True)
-    (work / "cache" / "archives" / "partial").mkdir(parents=True)
-    _run(["apt-get", "-qq", "-o", "APT::Update::Error-Mode=any", "update"], work)
-    _run(["apt-get", "-qq", "download", "libslurm-dev"], work)
-
-
-def _run(argv: list[str], work: Path) -> None:
-    environment = {**os.environ, "APT_CONFIG": str(work / "apt.conf"), "LC_ALL": "C"}
-    subprocess.run(argv, cwd=work, env=environment, capture_output=True, text=True, check=True)

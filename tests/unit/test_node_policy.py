@@ -44,7 +44,7 @@ def test_every_value_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"v": 2}, {"agent": None}, {"backends": {"shard": {"what": 1}}}, {"datasets": {"a": {}}}]
+    "change", [{"v": 2}, {"agent": None}, {"backends": {"shard": {"what": 1}}}, {"datasets": {"a": {}}}, {"idle": {}}]
 )
 def test_what_is_not_ours_is_refused(change: dict) -> None:
     with pytest.raises(BrokenInstallation, match="policy compile"):

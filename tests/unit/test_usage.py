@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,7 @@ RECORD = UsageRecord(
 
 def test_record_survives_its_line():
     line = usage_to_json(RECORD)
-    assert "\n" not in line and json.loads(line)["v"] == 1
+    assert "\n" not in line and json.loads(line)["v"] == 2
     assert usage_from_dict(json.loads(line)) == RECORD
 
 
@@ -60,7 +61,7 @@ def test_key_tells_runs_and_gpus_apart():
     assert usage_from_dict(data | {"gpu_seconds_used": 9.0}).key == RECORD.key
 
 
-@pytest.mark.parametrize("change", [{"v": 2}, {"v": None}, {"surprise": 1}])
+@pytest.mark.parametrize("change", [{"v": 3}, {"v": None}, {"surprise": 1}])
 def test_another_version_or_key_is_refused(change):
     with pytest.raises(GrantError, match=r"version|surprise"):
         usage_from_dict(json.loads(usage_to_json(RECORD)) | change)
@@ -70,6 +71,15 @@ def test_another_version_or_key_is_refused(change):
 def test_what_is_no_record_is_refused(data):
     with pytest.raises(GrantError):
         usage_from_dict(data)
+
+
+def test_a_record_of_the_first_version_lacks_what_came_later():
+    data = json.loads(usage_to_json(RECORD)) | {"v": 1}
+    later = ("enforces", "sm_mean", "memory_mean_bytes", "gpu_seconds_without_process", "gaps", "series")
+    for name in {item.name for item in fields(UsageRecord) if item.default is None}:
+        del data[name]
+    record = usage_from_dict(data)
+    assert record.key == RECORD.key and {getattr(record, name) for name in later} == {None}
 
 
 def test_a_record_of_an_agent_that_did_not_know_what_is_enforced():

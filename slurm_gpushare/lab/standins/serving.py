@@ -75,11 +75,15 @@ def bind(path: str, mode: int = 0o666) -> socket.socket:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             if probe.connect_ex(path) == 0:
                 raise LabError(f"{path} is served already: stop that daemon or name another socket")
-        if os.path.lexists(path):
-            os.unlink(path)
-        listener.bind(path)
-        os.chmod(path, mode)
+        # It gets its name when it listens: whoever waits for the file would be refused before. A short one until then,
+        # since a socket's path may have 107 bytes.
+        unnamed = os.path.join(os.path.dirname(path), f".{os.getpid() % 1000}")
+        if os.path.lexists(unnamed):
+            os.unlink(unnamed)
+        listener.bind(unnamed)
+        os.chmod(unnamed, mode)
         listener.listen(128)
+        os.rename(unnamed, path)
     except OSError as error:
         listener.close()
         raise LabError(f"{path}: {error.strerror or error}") from None

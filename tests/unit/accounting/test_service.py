@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
-from slurm_gpushare.accounting import client
+from slurm_gpushare.accounting import client, service
 from slurm_gpushare.accounting.identity import Identity, IdentityError
 from slurm_gpushare.accounting.refresh import Refresher
 from slurm_gpushare.accounting.report import KEYS
@@ -28,7 +30,7 @@ from slurm_gpushare.metrics.live import LONGEST, LiveGpu, LiveJob, LiveSample, s
 from slurm_gpushare.metrics.sender import post
 from slurm_gpushare.slurm.command import SlurmError
 from slurm_gpushare.usage import usage_to_json
-from tests.unit.accounting.month import RECORDS, RUNS, T
+from tests.unit.accounting.month import RECORDS, RUNS, T, used
 
 SLURM_USER = 64030
 PERIOD = Selection(T, T + 2000)
@@ -86,8 +88,9 @@ class Running:
         self._loop.close()
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(20)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(20)
 
     def send(self, body: bytes, uid: int = 0, over: bytes | None = None) -> tuple[int, dict]:
         status, answer = post(self.url + "/v1/usage", body, credential(uid, body if over is None else over))
@@ -152,6 +155,33 @@ def test_nobody_and_another_content_are_refused(serve) -> None:
         status, answer = post(service.url + "/v1/usage", BODY, forged)
         assert status == 401 and "error" in json.loads(answer)
     assert service.store.usage(PERIOD) == []
+
+
+class Offered:
+    """What summaries are told of."""
+
+    def __init__(self):
+        self.told, self.jobs = [], []
+
+    def start(self) -> None:
+        self.told.append("start")
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+    def offer(self, records: list) -> None:
+        self.jobs.append({record.job_id for record in records})
+
+
+def test_summaries_hear_of_kept_records_alone(serve) -> None:
+    summaries = Offered()
+    service = serve(summaries=summaries)
+    assert service.send(BODY, 1001)[0] == 403
+    lines = BODY.splitlines()
+    assert service.send(b"x\n" + lines[0])[0] == 200
+    assert summaries.jobs == [{RECORDS[0].job_id}]
+    service.stop()
+    assert summaries.told == ["start", "stop"]
 
 
 def test_a_body_without_end_is_refused(serve) -> None:
@@ -262,13 +292,39 @@ def test_one_refresh_at_a_time(serve, as_uid) -> None:
 
 def test_what_is_wrong_with_a_question_is_told(serve) -> None:
     service = serve()
-    for path in ("/v1/report/jobs", "/v1/report/jobs?start=5&end=4", "/v1/report/jobs?start=0&end=1&who=x"):
+    for path in (
+        "/v1/report/jobs",
+        "/v1/report/jobs?start=5&end=4",
+        "/v1/report/jobs?start=0&end=1&who=x",
+        "/v1/report/usage?start=0&end=1",
+        "/v1/report/usage?start=0&end=1&by=colour",
+    ):
         connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
         connection.request("GET", path, headers={"Authorization": "MUNGE " + credential(0, path.encode())})
         response = connection.getresponse()
         assert response.status == 400
         assert "write" in json.loads(response.read())["error"]
         connection.close()
+
+
+def test_sums_are_of_what_who_asks_may_see(serve, as_uid) -> None:
+    service = serve()
+    for record in RECORDS:
+        assert service.send(usage_to_json(record).encode())[0] == 200
+    period = Selection(T, T + 1000)
+
+    def used(by: str, selection: Selection = period) -> dict[str | None, float]:
+        answer = client.report_usage(service.url, (by,), selection)
+        return {line["group"][by]: line["gpu_seconds_used"] for line in answer.lines}
+
+    as_uid(0)
+    assert used("user") == {"alice": 350, "bob": 60}
+    assert used("account", replace(period, accounts=("biology",))) == {"biology": 60}
+    assert used("node", replace(period, users=("alice",), states=("COMPLETED",))) == {"n1": 240, "n2": 100, None: None}
+    as_uid(1002)
+    assert used("node") == {"n1": 60, None: None}  # the second is a run of two nodes that nobody measured
+    with pytest.raises(StoreError, match="alice"):
+        used("user", replace(period, users=("alice",)))
 
 
 def test_the_client_tells_one_line_when_nobody_answers(as_uid) -> None:
@@ -326,3 +382,25 @@ def test_who_asks_what_is_measured_sees_own_jobs_root_and_slurm_user_all(serve, 
         (agent,) = client.live(service.url)["agents"]
         assert [job["job_id"] for job in agent["jobs"]] == jobs
         assert agent["gpus"][0]["sm"] == sm
+
+
+def test_the_course_of_old_runs_is_deleted_and_the_record_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = {"every": 1.0, "sm": [0.5], "memory": [7]}
+    old, young = used(1, 0, 10, 0.1, series=course), used(2, 20 * 86400, 20 * 86400 + 10, 0.1, series=course)
+    store = Store(f"sqlite:///{tmp_path}/usage.sqlite")
+    store.add_usage([old, young])
+    monkeypatch.setattr(service, "time", SimpleNamespace(time=lambda: T + 40 * 86400.0))
+
+    async def run() -> None:
+        forgetting = service._forgetting(store, 30, web.Application())
+        await anext(forgetting)
+        async with asyncio.timeout(20):
+            while store.series(old) is not None:
+                await asyncio.sleep(0.01)
+        assert await anext(forgetting, "over") == "over"
+
+    asyncio.run(run())
+    assert store.series(young) == course and len(store.usage(Selection(T, T + 30 * 86400))) == 2
+    store.close()

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from slurm_gpushare.accounting.selection import Selection, parse_jobs
 from slurm_gpushare.accounting.store import Store
 from slurm_gpushare.errors import StoreError
+from slurm_gpushare.gpu_hour import GpuHour
 from tests.unit.accounting import month
 from tests.unit.accounting.month import RECORDS, RUNS, T, run, used
 
@@ -127,12 +128,43 @@ def test_a_newer_store_is_refused_and_not_touched(store: Store, path: Path) -> N
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+def test_a_record_without_its_course_is_read_and_the_course_alone(store: Store) -> None:
+    course = {"every": 1.0, "sm": [0.25, None], "memory": [1 << 30, None]}
+    known = used(1, 0.25, 10, 0.1, sm_p95=0.5, memory_mean_bytes=7, gaps=[[2.5, 1.0, "GPU is lost"]])
+    store.add_usage([replace(known, series=course), used(2, 0, 10, 0.1)])
+    assert by_key(store.usage(EVER)) == [known, used(2, 0, 10, 0.1)]
+    assert store.series(known) == course and store.series(used(2, 0, 10, 0.1)) is None
+    store.add_usage([replace(known, series=course | {"every": 2.0})])
+    assert store.series(known)["every"] == 2.0
+    assert [store.forget_series(T + end) for end in (10, 11, 12)] == [0, 1, 0]
+    assert store.series(known) is None and by_key(store.usage(EVER))[0] == known
+
+
+def gpu_hour(hour: float, sampled: float, **changed: object) -> GpuHour:
+    values = dict.fromkeys(item.name for item in fields(GpuHour))
+    values |= {"cluster": "lab", "node": "n1", "gpu": "GPU-1", "source": "node", "hour": T + hour}
+    values |= {"seconds_sampled": sampled, "quality": "measured", "gpu_seconds_reserved": 0.5}
+    return GpuHour(**{**values, **changed})
+
+
+def test_an_hour_of_a_gpu_only_grows(store: Store) -> None:
+    first, more = gpu_hour(0, 10, gpu_seconds_used=3.5), gpu_hour(0, 20, gpu_seconds_used=4.5)
+    other = gpu_hour(0, 5, source="server")
+    for hours in ([first, used(1, 0, 10, 0.1)], [more, other], [first], [gpu_hour(3600, 7), gpu_hour(3600, 7)]):
+        store.add_usage(hours)
+    assert store.hours(T, T + 3600) == [more, other]
+    assert store.hours(T + 1800, T + 3601) == [more, gpu_hour(3600, 7), other]
+    assert store.hours(T + 3600, T + 7200) == [gpu_hour(3600, 7)]
+    assert [record.job_id for record in store.usage(EVER)] == [1]
+
+
 def test_a_store_from_before_a_column_gets_it_and_keeps_what_it_has(store: Store, path: Path) -> None:
     store.add_usage([used(1, 0, 200, 0.1)])
     store.close()
     with sqlite3.connect(path) as database:
         database.execute("alter table gpushare_usage drop column enforces")
         database.execute("alter table gpushare_jobs drop column reason")
+        database.execute("drop table gpushare_series")
     database.close()
     again = Store(f"sqlite:///{path}")
     known = used(2, 0, 200, 0.1, enforces="memory=advisory,compute=none,faults=none")

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import click
 import pytest
@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from slurm_gpushare.accounting import client
 from slurm_gpushare.accounting.report import KEYS, build
 from slurm_gpushare.accounting.selection import JobRef, Selection
+from slurm_gpushare.accounting.usage_report import Sums, pieces, summarise
 from slurm_gpushare.cli import report as command
 from slurm_gpushare.errors import StoreError
 from tests.unit.accounting import month
@@ -144,3 +145,61 @@ def test_elapsed_as_slurm_writes_it() -> None:
         "1-01:01:01",
     ]
     assert isinstance(command.report, click.Group)
+
+
+# Sums
+
+
+@pytest.fixture
+def sums(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The service's substitute of sums over the same history; returns what it was asked."""
+    asked = []
+
+    def ask(service: str, by: tuple, selection: Selection) -> client.UsageAnswer:
+        asked.append((by, selection))
+        found = [one for one in pieces(month.RUNS, month.RECORDS, T + 1000) if selection.takes(one)]
+        lines = [asdict(line) for line in summarise(found, by, selection.start, selection.end)]
+        return client.UsageAnswer(json.loads(json.dumps(lines)), [])
+
+    monkeypatch.setattr(client, "report_usage", ask)
+    return asked
+
+
+def usage(*arguments: str) -> Result:
+    return CliRunner().invoke(command.report, ["usage", "--service", "http://s:1", *arguments])
+
+
+def test_the_keys_are_those_of_the_sums() -> None:
+    assert tuple(command.SUMS) == tuple(item.name for item in fields(Sums))[1:]
+
+
+def test_sums_in_hours_and_in_seconds(sums: list) -> None:
+    # 470 s reserved, 350 used, 145 of which nobody measured anything.
+    result = usage("-S", "2026-11-01", "-E", "2026-11-30")
+    assert result.exit_code == 0, result.output
+    head, _, physics, biology = (line.split() for line in result.stdout.splitlines())
+    assert head[0] == "Account"
+    assert physics[:4] == ["physics", "7", "0.13", "0.10"] and biology[:4] == ["biology", "1", "0.01", "0.02"]
+    rows = json.loads(usage("--by", "user,node", "-A", "physics", "-S", "2026-11-01", "--format", "json").stdout)
+    assert list(rows[0]) == ["user", "node", *command.SUMS]
+    assert [(row["node"], row["gpu_seconds_reserved"]) for row in rows] == [("n1", 250), (None, 120), ("n2", 100)]
+    assert sums[-1][0] == ("user", "node")
+
+
+def test_sums_of_nothing_say_so(sums: list) -> None:
+    result = usage("-A", "chemistry", "-S", "2026-11-01", "-E", "2026-11-30")
+    assert result.exit_code == 0 and result.stdout.startswith("No job among those asked for had a share of a GPU")
+    assert json.loads(usage("-A", "chemistry", "--format", "json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--by", "colour"], "'colour' is nothing to sum by"),
+        (["-s", "lost"], "'LOST' is none"),
+        (["-A", ""], "account"),
+    ],
+)
+def test_what_cannot_be_summed_is_wrong_usage(sums: list, arguments: list[str], said: str) -> None:
+    result = usage(*arguments)
+    assert result.exit_code == 2 and said in result.stderr and sums == []

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_gpushare.metrics.jobs import STEPD_TITLE, JobFolders, ProcessTracer, job_from_cgroup, parse_stat
+from slurm_gpushare.metrics.jobs import (
+    STEPD_TITLE,
+    JobFolders,
+    ProcessTracer,
+    is_mps_server,
+    job_from_cgroup,
+    parse_stat,
+)
 
 from .records import launch, write
 
@@ -103,6 +110,23 @@ def process():
 def trace(pid, records, tracer=None, **options):
     found = (tracer or ProcessTracer("n1")).trace({pid}, {record.job_id: record for record in records}, **options)
     return found[pid][1] if pid in found else "gone"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        (b"nvidia-cuda-mps\n", True),
+        (b"nvidia-cuda\n", False),
+        (b"nvidia-cuda-mp2\n", False),
+        (b"", False),
+        (None, False),
+    ],
+)
+def test_servers_of_mps_are_known_by_the_name_that_the_kernel_keeps(tmp_path, name, is_one):
+    if name is not None:
+        (tmp_path / "7").mkdir()
+        (tmp_path / "7/comm").write_bytes(name)
+    assert is_mps_server(7, str(tmp_path)) is is_one
 
 
 def test_environment_is_believed_for_the_records_own_user(process):

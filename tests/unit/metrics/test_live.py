@@ -9,7 +9,8 @@ from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
 
 GPU = LiveGpu(1, "GPU-1", "Tesla P100", 16 << 30, 0.25, 1 << 30, 100.0)
 HELD = {"memory": "enforced", "compute": "advisory", "faults": "none"}
-SAMPLE = LiveSample("node", "n1", 0.5, (GPU,), (LiveJob(7, 1001, 1, 0.2, None, HELD), LiveJob(8, 1002, None, None, 0)))
+JOBS = (LiveJob(7, 1001, 1, 0.2, None, HELD, 1e9, 7.5, 0.1), LiveJob(8, 1002, None, None, 0))
+SAMPLE = LiveSample("node", "n1", 0.5, (GPU,), JOBS)
 
 
 def test_a_sample_comes_back_as_it_was_sent():
@@ -31,6 +32,9 @@ def test_a_sample_comes_back_as_it_was_sent():
         replace(SAMPLE, jobs=(LiveJob(7, 1, 1, None, None, {"memory": "enforced"}),)),
         replace(SAMPLE, jobs=(LiveJob(7, 1, 1, None, None, {**HELD, "faults": "perhaps"}),)),
         replace(SAMPLE, jobs=(LiveJob(7, 1, 1, None, None, ["memory"]),)),
+        replace(SAMPLE, jobs=(LiveJob(7, 1, 1, None, None, None, -1.0),)),
+        replace(SAMPLE, jobs=(LiveJob(7, 1, 1, None, None, None, 1e9, "long", 0.0),)),
+        replace(SAMPLE, jobs=(LiveJob(7, 1, 1, None, None, None, 1e9, 1.0, True),)),
         replace(SAMPLE, jobs=(LiveJob(7, 1, 1, None, None, {**HELD, "faults": []}),)),
     ],
 )

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from types import SimpleNamespace
@@ -5,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from slurm_gpushare.metrics import meter as module
+from slurm_gpushare.metrics.attribution import Holder, Process, attribute
 from slurm_gpushare.metrics.meter import Meter
 from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
 from slurm_gpushare.metrics.spool import Spool
@@ -20,11 +22,13 @@ class Machine:
 
     def __init__(self, tmp_path, monkeypatch, gpus=2):
         self.run = tmp_path / "run"
-        self.spool = Spool(str(tmp_path / "spool"))
+        self.spool_folder = tmp_path / "spool"
+        self.spool = Spool(str(self.spool_folder))
         self.now = 1000.0
         self.wall_is_ahead = 0.0
         self.load = {number: [] for number in range(gpus)}  # GPU -> [(pid, sm, memory)]
         self.lost = set()
+        self.faults = {}  # GPU -> why nothing is known of it
         self.owners = {}
         self.lines = []
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now + self.wall_is_ahead)
@@ -44,19 +48,26 @@ class Machine:
             self.meter.tick()
 
     def records(self):
-        lines = self.spool.batch(1000)[0]
-        return {(data["job_id"], data["gpu_index"]): SimpleNamespace(**data) for data in map(json.loads, lines)}
+        lines = [json.loads(line) for line in self.spool.batch(1000)[0]]
+        return {(data["job_id"], data["gpu_index"]): SimpleNamespace(**data) for data in lines if "kind" not in data}
+
+    def hours(self):
+        lines = [json.loads(line) for line in self.spool.batch(1000)[0]]
+        return [SimpleNamespace(**data) for data in lines if "kind" in data]
 
     # in the place of Nvml and ProcessTracer
 
     def read(self, only=None):
         return [
+            GpuReading(number, number, f"GPU-{number}", None, None, self.now, None, None, None, None, fault=why)
+            for number, why in self.faults.items()
+        ] + [
             GpuReading(
                 number, number, f"GPU-{number}", "Tesla P100", 16 << 30, self.now,
                 min(1.0, sum(sm for _, sm, _ in load)), 100.0, None, tuple(ProcessReading(*one) for one in load),
             )
             for number, load in self.load.items()
-            if number not in self.lost and (only is None or number in only)
+            if number not in self.lost | set(self.faults) and (only is None or number in only)
         ]  # fmt: skip
 
     def trace(self, pids, records, whole=True):
@@ -144,7 +155,8 @@ def test_an_ended_job_is_not_taken_up_again_while_its_folder_stands(node):
     shutil.rmtree(folder)
     node.tick()
     assert len(node.spool.batch(9)[0]) == 1
-    assert json.loads((node.run / "n1/agent.ended").read_text()) == []
+    node.start()
+    assert node.meter._books.ended == set()
 
 
 def test_a_folder_that_goes_without_an_end_leaves_a_record(node):
@@ -278,16 +290,236 @@ def test_a_full_disk_delays_a_record_and_loses_none(node, monkeypatch):
     assert len(node.spool.batch(9)[0]) == 1
 
 
-def test_the_ledger_is_not_believed_when_it_is_broken(node):
+@pytest.mark.parametrize("text", ["{", "7", '[["x",1]]', "[1]", "{}", '{"v":7}', '{"v":1,"begun":[{"record":"{}"}]}'])
+def test_a_checkpoint_is_not_believed_when_it_is_broken(node, text):
     folder = node.job(1)
     node.tick()
-    for text in ("{", "7", '[["x",1]]', "[1]"):
-        (node.run / "n1/agent.ended").write_text(text)
-        node.start()
-        node.tick()
+    (node.spool_folder / "running.jsonl").write_text(text + "\n" + text + "\n")
+    node.start()
+    node.tick(2)
+    assert [line for line in node.lines if "taken up" in line or "not readable" in line]
     shutil.rmtree(folder)
     node.tick()
     assert len(node.records()) == 1
+
+
+def busy(node):
+    """Two jobs on GPU 0, which measured alike for ten seconds."""
+    node.tick()
+    for job_id, pid, sm in ((1, 10, 0.4), (2, 11, 0.2)):
+        node.job(job_id, 0.25)
+        node.load[0].append((pid, sm, 100 * job_id))
+        node.owners[pid] = job_id
+    node.tick(10)
+
+
+def kill(node, away=0.0, same_boot=True):
+    """The agent dies without a word; the next one begins ``away`` seconds later."""
+    node.now += away
+    if not same_boot:
+        node.wall_is_ahead += node.now - 5.0
+        node.now = 5.0  # since boot
+    node.start()
+
+
+def test_a_killed_agent_loses_nothing_that_was_measured(node):
+    busy(node)
+    kill(node, 20)
+    node.tick(11)
+    node.meter.end(1)
+    record = node.records()[1, 0]
+    assert record.ended - record.started == 41 and record.seconds_sampled == 20
+    assert record.gpu_seconds_used == pytest.approx(8) and record.sm_p50 == 0.4 and record.memory_peak_bytes == 100
+    assert record.gaps == [[10, 21, "agent was down"]] and record.processes_seen == 1
+    assert [point is None for point in record.series["sm"]] == [10 <= at < 31 for at in range(41)]
+    assert record.gpu == "GPU-0" and record.memory_share_bytes == 4 << 30
+
+
+def test_what_a_gpu_takes_with_nothing_to_do_is_remembered(node, monkeypatch):
+    watts = {"now": 40.0}
+    plain = node.read
+
+    def read(only=None):
+        return [dataclasses.replace(each, power=watts["now"]) for each in plain(only)]
+
+    monkeypatch.setattr(node, "read", read)
+    node.tick(3)
+    node.job(1, 0.25)
+    node.load[0], node.owners = [(10, 0.5, 1)], {10: 1}
+    watts["now"] = 100.0
+    node.tick(2)
+    node.meter.close()
+    kill(node)
+    node.tick(4)
+    node.meter.end(1)
+    # Each second 40 J are idle, a quarter of them the jobs, and the rest is all its own; but for the first, a mean.
+    assert node.records()[1, 0].energy_joules == pytest.approx(4 * (10 + 60) + 10 + 30)
+
+
+def test_killed_again_and_again_it_still_loses_nothing(node):
+    busy(node)
+    for _ in range(8):
+        kill(node)
+        node.tick(11)
+    node.meter.end(2)
+    record = node.records()[2, 0]
+    # The first reading of each agent only begins an interval.
+    assert record.ended - record.started == 98 and record.seconds_sampled == 90
+    assert record.gpu_seconds_used == pytest.approx(18) and record.quality == "measured"
+
+
+def test_jobs_that_ended_while_no_agent_was_there_have_their_record(node):
+    busy(node)
+    shutil.rmtree(node.run / "n1/jobs/1")
+    kill(node, 300)
+    node.tick()
+    record = node.records()[1, 0]
+    assert record.seconds_sampled == 10 and 10 <= record.ended - record.started <= 11
+    assert record.gpu_seconds_used == pytest.approx(4)
+    kill(node)
+    node.tick(3)
+    assert len(node.spool.batch(9)[0]) == 1
+
+
+def test_a_reboot_takes_the_folders_and_not_what_was_measured(node, monkeypatch):
+    busy(node)
+    shutil.rmtree(node.run)
+    monkeypatch.setattr("slurm_gpushare.metrics.books._boot_id", lambda: "another")
+    kill(node, 3600, same_boot=False)
+    node.tick(2)
+    assert set(node.records()) == {(1, 0), (2, 0)}
+    for record in node.records().values():
+        assert record.seconds_sampled == 10 and 10 <= record.ended - record.started <= 11
+
+
+def test_a_job_requeued_while_no_agent_was_there_is_two_runs(node):
+    busy(node)
+    node.now += 30
+    node.job(1, 0.25)
+    kill(node)
+    node.tick(4)
+    node.meter.end(1)
+    lines = [json.loads(line) for line in node.spool.batch(9)[0]]
+    assert [(line["seconds_sampled"], line["gpu_seconds_used"]) for line in lines] == [
+        (10, pytest.approx(4)),
+        (3, pytest.approx(1.2)),
+    ]
+
+
+def test_killed_between_the_record_and_the_word_of_it_the_record_is_replaced(node):
+    busy(node)
+    checkpoint = (node.spool_folder / "running.jsonl").read_bytes()
+    node.meter.end(1)
+    (node.spool_folder / "running.jsonl").write_bytes(checkpoint)
+    kill(node)
+    node.tick(2)
+    node.meter.end(1)
+    first, second = [json.loads(line) for line in node.spool.batch(9)[0]]
+    assert all(first[name] == second[name] for name in ("cluster", "job_id", "started", "node", "gpu"))
+    assert second["seconds_sampled"] >= first["seconds_sampled"]
+
+
+def test_a_record_that_no_disk_took_outlives_the_agent(node, monkeypatch):
+    def full(records):
+        raise OSError(28, "No space left on device")
+
+    busy(node)
+    with monkeypatch.context() as broken:
+        broken.setattr(node.spool, "append", full)
+        with pytest.raises(OSError):
+            node.meter.end(1)
+        shutil.rmtree(node.run / "n1/jobs/1")
+        node.tick()
+        kill(node)
+    node.tick()
+    assert node.records()[1, 0].gpu_seconds_used == pytest.approx(4)
+
+
+def test_an_agent_that_ends_well_leaves_the_rest_to_the_next_too(node):
+    busy(node)
+    node.meter.close()
+    (hour,) = [hour for hour in node.hours() if hour.gpu == "GPU-0"]
+    kill(node)
+    node.tick(11)
+    node.meter.end(1)
+    node.meter.close()
+    assert node.records()[1, 0].seconds_sampled == 20
+    more = [hour for hour in node.hours() if hour.gpu == "GPU-0"][-1]
+    assert hour.seconds_sampled == 10 and more.seconds_sampled == 20 and more.hour == hour.hour
+
+
+def test_the_hours_of_gpus_have_what_no_job_had_too(node):
+    busy(node)
+    node.load[0].append((12, 0.1, 5))
+    node.tick(10)
+    node.meter.close()
+    hours = {hour.gpu: hour for hour in node.hours()}
+    one = hours["GPU-0"]
+    assert (one.cluster, one.node, one.source, one.seconds_sampled) == ("lab", "n1", "node", 20)
+    assert one.gpu_seconds_used == pytest.approx(13) and one.gpu_seconds_jobs == pytest.approx(12)
+    assert one.gpu_seconds_unattributed == pytest.approx(1) and one.gpu_seconds_reserved == pytest.approx(10)
+    assert hours["GPU-1"].gpu_seconds_used == 0 and hours["GPU-1"].energy_joules == 2000
+
+
+def test_servers_of_mps_are_overhead(node, monkeypatch):
+    monkeypatch.setattr(module, "is_mps_server", lambda pid: pid in (10, 12))
+    busy(node)
+    node.load[0].append((12, 0.1, 5))
+    node.tick(10)
+    node.meter.close()
+    (hour,) = [hour for hour in node.hours() if hour.gpu == "GPU-0"]
+    # A process of a job is the job's, whatever it calls itself.
+    assert hour.gpu_seconds_overhead == pytest.approx(1) and hour.gpu_seconds_jobs == pytest.approx(12)
+
+
+def test_a_pool_jobs_sums_go_on_too(node):
+    node.job(1, 0.5, (), "bitfusion", count=2)
+    node.tick(2)
+    share = attribute(2.0, 0.25, [Holder(1, 0.5, 2.0)], [Process(7, 1, 0.25, 9)]).shares[1]
+    node.meter._jobs[1].sums()[1].add(share, 2.0)
+    node.tick()
+    kill(node)
+    node.tick()
+    node.meter.end(1)
+    assert node.records()[1, 1].gpu_seconds_used == 0.5 and node.records()[1, 0].gpu_seconds_used is None
+
+
+def test_a_part_that_mig_made_is_reckoned_in_whole_gpus(node, monkeypatch):
+    def part(only=None):
+        processes = (ProcessReading(10, 0.5, 100),)
+        return [GpuReading(0, None, "MIG-a", "A100 2g", 10 << 30, node.now, 0.5, None, None, processes, part=True)]
+
+    monkeypatch.setattr(node, "read", part)
+    node.owners = {10: 1}
+    node.job(1, 0.25, (3,), "mig", options={"devices": ["MIG-a"]})
+    node.tick(5)
+    node.meter.end(1)
+    record = node.records()[1, 3]
+    assert record.gpu_seconds_used == pytest.approx(4 * 0.5 * 0.25) and record.gpu_seconds_over == 0
+    assert record.sm_mean == pytest.approx(0.125) and record.memory_share_bytes == 10 << 30
+
+
+def test_gaps_say_why(node):
+    node.tick()
+    node.job(1)
+    node.load[0] = [(10, 0.5, 1)]
+    node.owners = {10: 1}
+    node.tick(3)
+    node.lost = {0}
+    node.tick(4)
+    node.lost = set()
+    node.tick(3)
+    node.tick(1, seconds=60)
+    node.tick(1)
+    node.faults = {0: "GPU is lost"}
+    node.tick(2)
+    assert [gpu.number for gpu in node.meter.live().gpus] == [1]
+    node.meter.end(1)
+    assert node.records()[1, 0].gaps == [
+        [3, 5, "GPU gives no reading"],
+        [10, 60, "no sample for 60 s"],
+        [71, 2, "GPU is lost"],
+    ]
 
 
 def test_the_sender_hears_of_each_record(node):
@@ -322,6 +554,7 @@ def test_live_is_what_the_last_tick_measured(node):
     assert (sample.kind, sample.name, sample.age) == ("node", "n1", 0.5)
     assert (round(job.sm, 6), job.memory, job.enforces["memory"]) == (0.3, 1 << 30, "enforced")
     assert [(gpu.number, gpu.sm, gpu.memory) for gpu in sample.gpus] == [(0, 0.4, (1 << 30) + (1 << 20)), (1, 0, 0)]
+    assert (job.measured, round(job.used, 6)) == (2.0, 0.6) and job.started > 0
     node.lost = {0}
     node.tick()
     sample = node.meter.live()

@@ -265,6 +265,7 @@ def test_each_allocation_of_a_job_is_sampled_by_itself_and_has_its_own_records(w
         first, second, _ = received.split(b"\n")
         each._take(first, 100.0)
         each._take(second, 101.0)
+    assert job.so_far() == {0: (1.0, 0.5), 1: (1.0, 0.5)} and set(job.shares()) == {0, 1}
     job.stop()
     assert job.streams() == {}
     assert sorted((work / "folders").read_text().split()) == [f"{work}/0", f"{work}/1"]

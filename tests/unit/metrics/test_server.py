@@ -2,9 +2,11 @@
 
 import dataclasses
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from slurm_gpushare.gpu_hour import GpuHour
 from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
 from slurm_gpushare.metrics.server import LONGEST_WAIT, ServerMeter
 from slurm_gpushare.metrics.server_jobs import Answer, ServerJob
@@ -18,14 +20,19 @@ T = 1_795_360_000.0
 class Server:
     """A server with one GPU, the jobs that Slurm knows, and a clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.now = T
+        self.folder = str(folder)
         self.sm, self.memory, self.energy = 0.4, 1000 * MIB, 0.0
         self.gone = False
         self.jobs, self.answer, self.records, self.said = {}, None, [], []
+        self.hours = []
         self.full = False
+        self.begin()
+
+    def begin(self) -> None:
         self.meter = ServerMeter(
-            "bitfusion", self, self, lambda: self.answer, lambda: self.now, 12, self.said.append, lambda: None
+            "bitfusion", self, self, lambda: self.answer, lambda: self.now, 12, self.said.append, name="server1"
         )
 
     # as NVML and as the spool
@@ -38,7 +45,11 @@ class Server:
     def append(self, records: list) -> None:
         if self.full:
             raise OSError("no space")
-        self.records += records
+        self.hours += [record for record in records if isinstance(record, GpuHour)]
+        self.records += [record for record in records if not isinstance(record, GpuHour)]
+
+    def close(self) -> None:
+        pass
 
     # what happens
     def start(self, job_id: int, fraction: float = 1.0, **more: object) -> tuple[int, float]:
@@ -63,8 +74,8 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Server:
-    server = Server()
+def server(tmp_path: Path) -> Server:
+    server = Server(tmp_path)
     server.pass_time(5)
     return server
 
@@ -194,8 +205,55 @@ def test_a_gpu_that_is_lost_leaves_a_gap_and_a_full_disk_delays_a_record(server:
     assert 35 <= server.records[0].seconds_sampled <= 40
 
 
-def test_live_is_the_newest_that_slurm_has_said_the_jobs_of() -> None:
-    server = Server()
+def test_the_next_agent_goes_on_with_what_this_one_had_measured(server: Server) -> None:
+    key = server.start(11)
+    server.pass_time(31)
+    server.begin()  # killed, and started again after a while
+    server.now += 100
+    server.pass_time(20)
+    server.end(key)
+    server.pass_time(10)
+    (record,) = server.records
+    assert record.ended - record.started == 151
+    assert 40 <= record.seconds_sampled <= 50 and record.gpu_seconds_used == pytest.approx(0.4 * record.seconds_sampled)
+    (gap,) = record.gaps
+    assert gap[2] == "agent was down" and gap[1] == pytest.approx(151 - record.seconds_sampled)
+
+
+def test_a_run_that_ended_while_no_agent_was_there_has_its_record(server: Server) -> None:
+    first, second = server.start(11), server.start(12)
+    del server.jobs[second]
+    server.pass_time(31)
+    del server.jobs[first]
+    server.ask()
+    server.now += 400
+    server.begin()
+    server.pass_time(20)
+    server.begin()
+    server.pass_time(20)
+    assert [record.job_id for record in server.records] == [11]
+    assert server.records[0].ended <= T + 40 and server.records[0].seconds_sampled >= 25
+
+
+def test_the_hours_of_a_servers_gpu_have_what_jobs_had_and_what_nobody_can_tell(server: Server) -> None:
+    server.pass_time(20)
+    key = server.start(11, 0.5)
+    server.pass_time(20)
+    server.start(12, 0.5)
+    server.pass_time(20)
+    server.end(key)
+    server.pass_time(4)
+    server.meter.close()
+    (hour,) = server.hours
+    assert (hour.cluster, hour.node, hour.gpu, hour.source) == ("lab", "server1", "GPU-a", "server")
+    assert hour.gpu_seconds_used == pytest.approx(0.4 * hour.seconds_sampled)
+    parts = hour.gpu_seconds_jobs + hour.gpu_seconds_overhead + hour.gpu_seconds_unattributed
+    assert parts == pytest.approx(hour.gpu_seconds_used) and hour.gpu_seconds_jobs == pytest.approx(0.4 * 20)
+    assert hour.energy_joules == pytest.approx(100 * hour.seconds_sampled) and hour.quality == "unknown"
+
+
+def test_live_is_the_newest_that_slurm_has_said_the_jobs_of(tmp_path: Path) -> None:
+    server = Server(tmp_path)
     server.start(1, 0.5, uid=1001)
     server.pass_time(8)
     sample = server.meter.live("server1")
@@ -204,6 +262,8 @@ def test_live_is_the_newest_that_slurm_has_said_the_jobs_of() -> None:
     assert [(job.job_id, job.uid, job.gpu, job.sm, job.memory) for job in sample.jobs] == [
         (1, 1001, 0, 0.4, 1001 * MIB)
     ]
+    (alone,) = sample.jobs
+    assert alone.measured > 0 and alone.used == pytest.approx(0.4 * alone.measured) and alone.started > 0
     server.start(2, 0.5, uid=1002)
     assert [job.job_id for job in server.meter.live("server1").jobs] == [1]
     server.pass_time(8)

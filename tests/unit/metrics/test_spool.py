@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from slurm_gpushare.gpu_hour import GpuHour
 from slurm_gpushare.metrics import spool as module
 from slurm_gpushare.metrics.accumulate import Accumulator
-from slurm_gpushare.metrics.spool import Outbox, Spool
+from slurm_gpushare.metrics.spool import Outbox, Spool, of_line
 
 from .records import launch
 
@@ -26,7 +27,7 @@ def jobs(lines):
 
 
 def content(spool, name):
-    path = os.path.join(spool._folder, name)
+    path = os.path.join(spool.folder, name)
     return open(path, "rb").read() if os.path.exists(path) else None
 
 
@@ -99,6 +100,15 @@ def test_a_full_disk_leaves_no_half_record(spool, monkeypatch):
     assert content(spool, "usage.jsonl") == before
 
 
+def test_hours_of_gpus_go_the_same_way(spool):
+    hour = GpuHour("lab", "n1", "GPU-1", "node", 3600.0, None, 9.0, "measured", *[0.0] * 9)
+    spool.append([record(1), hour])
+    lines, length = spool.batch(9)
+    assert of_line(lines[1]) == hour and of_line(lines[0]) == record(1)
+    spool.sent(length)
+    assert content(spool, "usage.jsonl") is None and content(spool, "corrupt.jsonl") is None
+
+
 def test_a_spool_longer_than_one_read_loses_nothing(spool, monkeypatch):
     monkeypatch.setattr(module, "_READ_AT_ONCE", 3000)
     spool.append([record(number) for number in range(20)])
@@ -110,7 +120,7 @@ def test_a_spool_longer_than_one_read_loses_nothing(spool, monkeypatch):
 
 
 def test_one_longer_record_than_a_read_is_not_taken_for_two(spool, monkeypatch):
-    monkeypatch.setattr(module, "_READ_AT_ONCE", 900)
+    monkeypatch.setattr(module, "_READ_AT_ONCE", 1200)
     spool.append([replace(record(1), gpu_name="x" * 200), record(2)])
     assert jobs(spool.batch(9)[0]) == [1]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lupa.lua51 import LuaRuntime
 
 from slurm_gpushare.errors import PolicyError
-from slurm_gpushare.node_policy import node_policy_from_json, read_node_policy
+from slurm_gpushare.node_policy import IdlePolicy, node_policy_from_json, read_node_policy
 from slurm_gpushare.policy.compile import compile_policy, lua_literal, lua_string, pool_memory, to_lua, to_node_json
 from slurm_gpushare.policy.load import load_policy, parse_policy
 from slurm_gpushare.policy.lua import from_lua, shipped_etc
@@ -166,6 +166,14 @@ def test_rules_are_found_by_their_most_selective_criterion() -> None:
 def test_nodes_take_what_any_rule_allows() -> None:
     node = node_policy_from_json(to_node_json(parse_policy(RULES).policy))
     assert node.container.images == ("/a", "/b")
+
+
+def test_the_idle_policy_is_for_the_nodes_file_where_it_is_not_off() -> None:
+    text = "agent: {service: 'http://a:1'}\nidle: {action: requeue, after: 60, exempt: [{qos: [long], users: [bob]}]}"
+    node = node_policy_from_json(to_node_json(parse_policy(text).policy))
+    exempt = ({"qos": ["long"], "users": ["bob"]},)
+    assert node.idle == IdlePolicy("requeue", 60.0, 900.0, 0.005, None, False, 1, exempt)
+    assert node_policy_from_json(to_node_json(parse_policy("idle: {after: 60}").policy)).idle is None
 
 
 def test_an_unknown_group_is_an_error_and_changes_nothing(tmp_path) -> None:

@@ -134,12 +134,23 @@ def test_all_errors_at_once_each_in_its_line() -> None:
         ("datasets: {a: {path: /a, target: /b, groups: []}}", "datasets.a.groups: []: is empty"),
         ("whole_gpus: 1", "whole_gpus: 1: should be a valid boolean"),
         ("partitions: {shard: 3}", "f.yaml:1: partitions.shard: 3: no such backend"),
+        ("idle: {action: kill}", "f.yaml:1: idle.action: 'kill': "),
+        ("idle: {action: end}", "f.yaml:1: idle.action: 'end': needs what agents measure: write agent.service too"),
+        ("idle:\n  after: 1\n", "f.yaml:2: idle.after: 1: "),
+        ("idle:\n  exempt: [{}]\n", "f.yaml:2: idle.exempt[0]: {}: would be every job: write accounts"),
+        ("idle:\n  exempt: [{users: []}]\n", "f.yaml:2: idle.exempt[0].users: []: is empty"),
     ],
 )  # fmt: skip
 def test_what_is_refused_and_what_is_said(text: str, said: str) -> None:
     lines = errors_of(text)
     assert any(said in line for line in lines), lines
     assert all(line.startswith("f.yaml:") for line in lines)
+
+
+@pytest.mark.parametrize("off", ["off", "'off'", "no"])
+def test_what_yaml_reads_as_false_is_off(off: str) -> None:
+    policy = parse_policy(f"idle: {{action: {off}}}\nbackends: {{shard: {{over_memory: {off}}}}}").policy
+    assert (policy.idle.action, policy.backends.shard.over_memory) == ("off", "off")
 
 
 def test_a_file_that_is_not_there(tmp_path) -> None:

@@ -47,12 +47,35 @@ def test_a_warning_with_a_reason_is_in_accounting_too():
     assert slurm.work() == [NOTIFY, NAME, WHY] and slurm.work() == []
 
 
-def test_a_job_goes_back_into_the_queue_once():
+def test_a_job_goes_back_into_the_queue_once_and_its_reason_is_written_before():
     slurm = Slurm()
     slurm.queue = "7 5_2\n"
     slurm.actor.requeue(RUN, "text", "why")
     slurm.actor.requeue(RUN, "text", "why")
-    assert slurm.work()[:3] == [NOTIFY, NAME, ["scontrol", "requeue", "5_2"]] and slurm.said == ["requeued job 7"]
+    why = ["jobid=5_2" if word == "jobid=7" else word for word in WHY]
+    assert slurm.work() == [NOTIFY, NAME, why, ["scontrol", "requeue", "5_2"]] and slurm.said == ["requeued job 7"]
+
+
+def test_no_reason_of_this_run_is_written_later_to_the_next():
+    slurm = Slurm()
+    slurm.broken = {"sacctmgr"}
+    slurm.actor.warn(RUN, "text", "warned")
+    slurm.actor.requeue(RUN, "text", "why")
+    slurm.work()
+    slurm.broken, slurm.now = set(), 100
+    assert slurm.work() == []
+
+
+def test_a_requeue_that_failed_is_tried_again_and_a_job_that_is_gone_is_not_requeued():
+    slurm = Slurm()
+    slurm.broken, slurm.queue = {"scontrol"}, "7 7\n"
+    for _ in range(2):
+        slurm.actor.requeue(RUN, "text", "why")
+        assert ["scontrol", "requeue", "7"] in slurm.work()
+    slurm.here = set()
+    slurm.actor.requeue(RUN, "text", "why")
+    slurm.actor.warn(RUN, "text", "why")
+    assert slurm.work() == []
 
 
 def test_an_end_tells_the_user_first_and_slurmdbd_last():

@@ -2,8 +2,8 @@
 
 Functions are named without their ``_vN``. Sources: nvml.h 13.3 and the behaviour of real drivers as seen by their
 users: an idle GPU has no process samples (NOT_FOUND), and before Volta (compute capability 7.0) there is neither an
-energy counter nor an MPS process list. GPM, NVLink, clocks and accounting mode do not exist on these cards:
-NOT_SUPPORTED. MIG exists from Ampere on: in MIG mode neither the card nor a part of it has utilisation (nvml.h), and a
+energy counter nor an MPS process list. GPM exists from Hopper (9.0) on, with the SMs' use alone. NVLink, clocks and
+accounting mode do not exist on these cards: NOT_SUPPORTED. MIG exists from Ampere on: in MIG mode neither the card nor a part of it has utilisation (nvml.h), and a
 part has no power, energy, temperature or minor number of its own.
 """
 
@@ -157,6 +157,21 @@ def _attributes(gpus: Gpus, gpu: int) -> str:
     return f"{part.slices} {part.memory_mib}"
 
 
+def _gpm_sample(gpus: Gpus, gpu: int) -> str:
+    if not gpus.spec(gpu).has_gpm or gpus.instance(gpu):
+        raise NvmlError(NOT_SUPPORTED, "no GPM before Hopper, and none by a part's own handle")
+    return "1 {} {}".format(*gpus.sm_time(gpu))
+
+
+def _gpm_sample_of_part(gpus: Gpus, gpu: int, instance: str) -> str:
+    if not gpus.spec(gpu).has_gpm:
+        raise NvmlError(NOT_SUPPORTED, "no GPM before Hopper")
+    found = [part for part in gpus.parts(gpu) if str(gpus.instance(part).gpu_instance) == instance]
+    if not found:
+        raise NvmlError(INVALID_ARGUMENT, f"{instance!r} is no GPU instance of the card")
+    return "1 {} {}".format(*gpus.sm_time(found[0]))
+
+
 def _not_supported(gpus: Gpus, gpu: int) -> str:
     raise NvmlError(NOT_SUPPORTED, "not on these cards")
 
@@ -203,7 +218,9 @@ DEVICE: dict[str, Callable[..., str]] = {
     "nvmlDeviceGetGpuInstanceId": _of_part(lambda gpus, gpu: str(gpus.instance(gpu).gpu_instance)),
     "nvmlDeviceGetComputeInstanceId": _of_part(lambda gpus, gpu: "0"),
     "nvmlDeviceGetAttributes": _of_part(_attributes),
-    "nvmlGpmQueryDeviceSupport": lambda gpus, gpu: "0",
+    "nvmlGpmQueryDeviceSupport": lambda gpus, gpu: str(int(gpus.spec(gpu).has_gpm)),
+    "nvmlGpmSampleGet": _gpm_sample,
+    "nvmlGpmMigSampleGet": _gpm_sample_of_part,
     **dict.fromkeys(
         (
             "nvmlDeviceGetAccountingBufferSize",
@@ -224,8 +241,6 @@ DEVICE: dict[str, Callable[..., str]] = {
             "nvmlDeviceSetApplicationsClocks",
             "nvmlDeviceSetGpuLockedClocks",
             "nvmlDeviceSetMemoryLockedClocks",
-            "nvmlGpmMigSampleGet",
-            "nvmlGpmSampleGet",
         ),
         _not_supported,
     ),
@@ -260,7 +275,7 @@ def resolve(gpus: Gpus, function: str, words: Sequence[str]) -> tuple[int | None
 
 def answer(gpus: Gpus, function: str, gpu: int | None, arguments: Sequence[str]) -> str:
     """Return the values of a resolved call as one line; raise NvmlError for what the function answers as an error."""
-    expected = 1 if DEVICE.get(function) in (_samples, _mig_device) else 0
+    expected = 1 if DEVICE.get(function) in (_samples, _mig_device, _gpm_sample_of_part) else 0
     if len(arguments) != expected:
         raise NvmlError(INVALID_ARGUMENT, f"{function} takes {expected} further words, not {len(arguments)}")
     return SYSTEM[function](gpus) if gpu is None else DEVICE[function](gpus, gpu, *arguments)

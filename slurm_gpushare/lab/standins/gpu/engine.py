@@ -20,6 +20,7 @@ What is not publicly known of real cards, or is simpler here than there:
 | power, energy and temperature in a view | the whole card's | assumed: they have no part of one process |
 | a process on a card in MIG mode that names no instance | computes on its first | as CUDA does |
 | MIG: utilisation and samples | of no instance and not of the card (answers.py) | as NVML's NOT_SUPPORTED |
+| GPM of a part | the share of the part's own SMs | as of a device of its own |
 | a fatal fault | all of the process's, under MPS of all its server's clients' use of the card | NVIDIA's MPS guide |
 """
 
@@ -131,6 +132,7 @@ class _Card:
         self.samples: dict[tuple[Gpus | None, int], Sample] = {}
         self.closed_us = 0
         self.energy_uj = 0.0
+        self.sm_us = 0.0  # time in which all SMs would have been busy
         self._now_us = now_us
         self._period: dict[tuple[Gpus | None, int], float] = {}
 
@@ -155,20 +157,24 @@ class _Card:
             # Whole periods under the same loads are all alike: only the last of them leaves samples.
             alike = (now_us - self._now_us) // PERIOD_US - 1
             if alike > 0:
-                self.energy_uj += self.watts() * alike * PERIOD_US
+                self._add_up(alike * PERIOD_US)
                 self._now_us += alike * PERIOD_US
 
     def _pass(self, duration_us: int) -> None:
         if duration_us <= 0:
             return
         self._now_us += duration_us
-        self.energy_uj += self.watts() * duration_us
+        self._add_up(duration_us)
         declared = sum(load.effective_sm for load in self.loads)
         scale = 100 / declared if declared > 100 else 1
         for load in self.loads:
             if load.effective_sm:
                 client = load.owner, load.shown_pid
                 self._period[client] = self._period.get(client, 0.0) + load.effective_sm * scale * duration_us
+
+    def _add_up(self, duration_us: int) -> None:
+        self.energy_uj += self.watts() * duration_us
+        self.sm_us += self.utilisation() / 100 * duration_us
 
     def _close_period(self) -> None:
         self.closed_us = self._now_us
@@ -419,6 +425,11 @@ class Gpus:
         last = [s for (owner, _), s in card.samples.items() if self._counts(owner) and s.timestamp_us == card.closed_us]
         return sum(s.sm for s in last), sum(s.memory for s in last)
 
+    def sm_time(self, gpu: int) -> tuple[int, int]:
+        """Return (now, SM time used so far) in microseconds, of a card or of a part."""
+        card = self._at_now(gpu)
+        return self._clock_us(), round(card.sm_us)
+
     def power_mw(self, gpu: int) -> int:
         """Return the card's power draw in milliwatts."""
         return round(self._at_now(gpu).watts() * 1000)
@@ -432,7 +443,10 @@ class Gpus:
         return round(IDLE_CELSIUS + (BUSY_CELSIUS - IDLE_CELSIUS) * self._at_now(gpu).utilisation() / 100)
 
     def snapshot(self) -> list[dict]:
-        """Return one object per GPU with all of the above (bytes, percent, mW, mJ), fit for JSON."""
+        """Return one object per GPU with all of the above (bytes, percent, mW, mJ), fit for JSON.
+
+        ``sm_us``, which NVML does not tell, is the truth about its use: SM microseconds since the start.
+        """
         state = []
         for gpu in range(len(self)):
             spec = self.spec(gpu)
@@ -452,6 +466,7 @@ class Gpus:
                     "memory_utilisation": memory_utilisation,
                     "power_mw": self.power_mw(gpu),
                     "energy_mj": self.energy_mj(gpu),
+                    "sm_us": self.sm_time(gpu)[1],
                     "processes": [{"pid": pid, "memory": memory} for pid, memory in self.processes(gpu)],
                 }
             )

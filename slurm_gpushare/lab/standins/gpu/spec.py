@@ -100,6 +100,11 @@ class GpuSpec:
         return float(self.capability) in (8.0, 9.0, 10.0)
 
     @property
+    def has_gpm(self) -> bool:
+        """Return whether it has GPM: Hopper and later (nvml.h)."""
+        return float(self.capability) >= 9.0
+
+    @property
     def pci_bus_id(self) -> str:
         """Return where the card sits, in NVML's long form; made from the minor number, so it is unique as that is."""
         return f"00000000:{self.minor + 1:02X}:00.0"

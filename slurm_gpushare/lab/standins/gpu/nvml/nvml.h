@@ -83,4 +83,21 @@ typedef struct {
     unsigned version, isSupportedDevice;
 } nvmlGpmSupport_t;
 
+typedef struct nvmlGpmSample_st *nvmlGpmSample_t;
+
+typedef struct {
+    unsigned metricId, nvmlReturn;
+    double value;
+    struct {
+        char *shortName, *longName, *unit;
+    } metricInfo;
+} nvmlGpmMetric_t;
+
+/* How many metrics there is room for depends on the caller's header: it is the end of the struct. */
+typedef struct {
+    unsigned version, numMetrics;
+    nvmlGpmSample_t sample1, sample2;
+    nvmlGpmMetric_t metrics[];
+} nvmlGpmMetricsGet_t;
+
 #endif

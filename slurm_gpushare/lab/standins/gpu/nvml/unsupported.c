@@ -29,16 +29,3 @@ UNSUPPORTED(nvmlDeviceSetAccountingMode, "nvmlDeviceSetAccountingMode")
 UNSUPPORTED(nvmlDeviceSetApplicationsClocks, "nvmlDeviceSetApplicationsClocks")
 UNSUPPORTED(nvmlDeviceSetGpuLockedClocks, "nvmlDeviceSetGpuLockedClocks")
 UNSUPPORTED(nvmlDeviceSetMemoryLockedClocks, "nvmlDeviceSetMemoryLockedClocks")
-UNSUPPORTED(nvmlGpmMigSampleGet, "nvmlGpmMigSampleGet")
-UNSUPPORTED(nvmlGpmSampleGet, "nvmlGpmSampleGet")
-
-#define UNSUPPORTED_WITHOUT_DEVICE(symbol)                              \
-    NVML_API nvmlReturn_t symbol(void)                                  \
-    {                                                                   \
-        nvmlReturn_t result = check_initialized();                      \
-        return result == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : result; \
-    }
-
-UNSUPPORTED_WITHOUT_DEVICE(nvmlGpmMetricsGet)
-UNSUPPORTED_WITHOUT_DEVICE(nvmlGpmSampleAlloc)
-UNSUPPORTED_WITHOUT_DEVICE(nvmlGpmSampleFree)

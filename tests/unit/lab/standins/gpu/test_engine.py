@@ -142,6 +142,7 @@ def test_energy_is_power_over_time() -> None:
     gpus.detach(handle)
     clock.now += 5_000_000
     assert gpus.energy_mj(0) == (10 * 30 + 20 * 140 + 5 * 30) * 1000
+    assert gpus.snapshot()[0]["sm_us"] == 20_000_000 / 2
 
 
 def test_more_than_the_card_has_is_shared_in_proportion() -> None:

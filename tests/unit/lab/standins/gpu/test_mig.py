@@ -108,6 +108,7 @@ def test_a_part_draws_power_by_its_slices(gpus: Gpus, clock: Clock) -> None:
     gpus.detach(handle)
     clock.now = 3_000_000
     assert gpus.energy_mj(0) == pytest.approx((35 * 3 + 215 * 3 / 7 * 2) * 1000, abs=2)
+    assert gpus.snapshot()[0]["sm_us"] == pytest.approx(2_000_000 * 3 / 7, abs=1)
 
 
 def test_a_program_that_names_the_card_gets_its_first_part(gpus: Gpus) -> None:
