@@ -143,12 +143,13 @@ def test_the_gpus_of_a_pool_that_slurm_places_on(pinned_cluster: Cluster) -> Non
 
     def measured() -> dict | None:
         held = [gpu for gpu in _status(lab)["gpus"] if gpu["kind"] == "server" and gpu["jobs"]]
-        return held[0] if held and held[0]["jobs"][0]["sm"] else None
+        # The first sample is of a time in which it did not compute yet.
+        return held[0] if held and round(held[0]["jobs"][0]["sm"] or 0, 2) == 0.2 else None
 
     gpu = until("it is measured on the server", measured, 60)
     assert (gpu["state"], gpu["slices_given"], gpu["slices_hidden"], gpu["pool_used"]) == ("up", 50, 0, 0.5)
     (one,) = gpu["jobs"]
-    assert (one["job_id"], one["slices"], round(one["sm"], 2), one["memory"]) == (job, 50, 0.2, 1024 * MIB)
+    assert (one["job_id"], one["slices"], one["memory"]) == (job, 50, 1024 * MIB)
     status = _status(lab, "bob")
     assert job not in [one["job_id"] for one in status["elsewhere"]]
     (his,) = [one for one in status["gpus"] if (one["node"], one["gpu"]) == (gpu["node"], gpu["gpu"])]
