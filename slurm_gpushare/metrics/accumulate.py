@@ -1,7 +1,7 @@
 """What one job used of one GPU, added up over its intervals."""
 
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from slurm_gpushare import backends
 from slurm_gpushare.errors import BrokenInstallation
@@ -47,7 +47,7 @@ class Accumulator:
         self.fraction = fraction
         self._job = job
         self._index = index
-        self._source = source
+        self.source = source
         self._last = 0.0  # the end of the last interval, seconds since the job began
         self._sums = Sums()
         self._processes: set[Hashable] | None = None
@@ -147,7 +147,7 @@ class Accumulator:
             ended=self._job.started + span,
             seconds_sampled=_round(min(sums.sampled, span)),
             quality=quality,
-            source=self._source,
+            source=self.source,
             gpu_seconds_reserved=_round(self.fraction * span),
             gpu_seconds_used=_round(sums.used) if known else None,
             gpu_seconds_idle=_round(sums.idle) if known else None,

@@ -137,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
     signal.set_wakeup_fd(wake.fileno())  # so that a signal between the check and select ends select
     selector.register(woken, selectors.EVENT_READ, lambda: woken.recv(64))
     spooled = (lambda: None) if sender is None else sender.wake
-    nvml = Nvml(say=log)
+    nvml = Nvml(say=log, accounting=True)
     watch = ends = None
     if backend is None:
         paths = {"run_dir": options.run_dir, "state_dir": options.state_dir, "python": options.python}

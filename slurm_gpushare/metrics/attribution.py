@@ -32,6 +32,7 @@ class Process:
     sm: float | None  # share of the GPU's SM time, 0..1
     memory: int | None  # bytes
     overhead: bool = False  # a server of MPS, which works for all of its clients
+    ended: bool = False  # it came and went in the interval, of all of which ``sm`` is then a share
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,13 @@ def attribute(
         idle = None if part is None else max(0.0, reserved - part)
         memory = None
         if mine is not None and all(process.memory is not None for process in mine):
-            memory = sum(process.memory for process in mine)
+            # Those that came and went were not there together.
+            ended = max((process.memory for process in mine if process.ended), default=0)
+            memory = max(ended, sum(process.memory for process in mine if not process.ended))
         read = None
         if division.readings is not None and mine is not None:
-            read = sum(process.sm for process in mine) * min(seconds, holder.seconds)
+            ran = min(seconds, holder.seconds)
+            read = sum(process.sm * (seconds if process.ended else ran) for process in mine)
         shares[holder.job] = Share(
             seconds=holder.seconds,
             reserved=reserved,
@@ -176,7 +180,7 @@ def _divide(
     for process in processes:
         part = process.sm * seconds * scale
         if process.job in used:
-            used[process.job] += part * held[process.job]
+            used[process.job] += part if process.ended else part * held[process.job]
         elif process.overhead:
             overhead += part
     busy = sum(1 for process in processes if process.sm)

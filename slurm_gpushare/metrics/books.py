@@ -176,7 +176,7 @@ class Books:
         self._outbox.waiting += [of_line(text) for text in line.get("waiting", ())]
 
 
-def _news(run: Run) -> dict[str, list[dict]]:
+def _news(run: Run) -> dict[str, list]:
     found = {str(number): each.news() for number, each in run.sums().items()}
     return {number: news for number, news in found.items() if news}
 

@@ -111,7 +111,7 @@ def _gpu(gpu: GpuFigures) -> Iterator[Sample]:
 def _job(job: JobFigures) -> Iterator[Sample]:
     totals = job.totals
     known = totals.sampled > 0
-    labels = {"jobid": str(job.job_id), "user": job.user, "gpu": str(job.gpu), "uuid": job.name}
+    labels = {"jobid": str(job.job_id), "user": job.user, "gpu": str(job.gpu), "uuid": job.name, "source": job.source}
     yield "gpushare_job_info", labels | {"backend": job.backend}, 1
     yield "gpushare_job_start_timestamp_seconds", labels, job.started
     yield "gpushare_job_gpu_share_ratio", labels, job.fraction

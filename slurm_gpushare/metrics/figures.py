@@ -32,6 +32,7 @@ class JobFigures:
     gpu: int  # the number of the GPU on this node or server; of a pool, measured in the allocation: in the job
     name: str  # as of GpuFigures
     backend: str
+    source: str  # who measures (usage.SOURCES)
     fraction: float
     started: float  # seconds since the epoch
     reserved: float  # GPU-seconds since then
@@ -74,6 +75,7 @@ def job_figures(
         gpu=number,
         name=sums.gpu,
         backend=sums.backend,
+        source=sums.source,
         fraction=sums.fraction,
         started=record.started,
         reserved=sums.fraction * max(0.0, ran),

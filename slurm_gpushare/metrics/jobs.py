@@ -67,11 +67,13 @@ class JobFolders:
 
 def job_from_cgroup(text: str, sluids: Mapping[str, int]) -> int | None:
     """Return the job that /proc/PID/cgroup names, None when it names none or a run that is not among ``sluids``."""
-    match = CGROUP_JOB.search(text)
-    if match is None:
-        return None
-    number = match.group(1) or match.group(2)
-    return int(number) if number else sluids.get(match.group(3))
+    for match in CGROUP_JOB.finditer(text):
+        # Below systemd's manager of a user's session that user makes folders of any name.
+        if "/user@" in text[text.rfind("\n", 0, match.start()) + 1 : match.start()]:
+            continue
+        number = match.group(1) or match.group(2)
+        return int(number) if number else sluids.get(match.group(3))
+    return None
 
 
 def parse_stat(data: bytes) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from slurm_gpushare.metrics.jobs import JobFolders, ProcessTracer, is_mps_server
 from slurm_gpushare.metrics.live import NODE, LiveJob, LiveSample, live_gpu
 from slurm_gpushare.metrics.nvml import GpuReading, Nvml, slurm_number
 from slurm_gpushare.metrics.pool import PoolAllocation
-from slurm_gpushare.metrics.running import WHOLE_GPU, RunningJob, running_job
+from slurm_gpushare.metrics.running import WHOLE_GPU, RunningJob, only_holder, running_job
 from slurm_gpushare.metrics.spool import RUNNING, Outbox, Spool
 from slurm_gpushare.metrics.track import Step, Track
 from slurm_gpushare.node_policy import NodePolicy
@@ -264,9 +264,10 @@ class Meter:
                     None if each.sm is None else each.sm * whole,
                     each.memory,
                     job is None and is_mps_server(each.pid),
+                    each.ran is not None,
                 )
                 for each in reading.processes
-                for start, job in [owners.get(each.pid, (0, None))]
+                for start, job in [owners.get(each.pid) or (0, only_holder(holders, each.ran))]
             ]
         ran = {job.record.job_id: reading.time - job.began for job in holders}
         held = [Holder(job.record.job_id, job.fraction, min(step.seconds, ran[job.record.job_id])) for job in holders]

@@ -60,6 +60,9 @@ class ProcessReading:
     pid: int
     sm: float | None  # share of the GPU's SM time, 0..1
     memory: int | None  # bytes
+    # Of one that came and went between two readings, as accounting mode tells of it: when it ran, seconds since the
+    # epoch. Its share is then of the whole time between them.
+    ran: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ class _Gpu:
     cursors: dict[str, int] = field(default_factory=dict)  # function -> newest time stamp seen
     shares: dict[int, float] = field(default_factory=dict)  # the newest process readings that were not empty ...
     shares_at: float = float("-inf")  # ... and when they were read
+    accounts: bool = False  # accounting mode is on, and asked
+    counted: set[int] | None = None  # processes that were running, or were counted; None: not asked yet
+    read_at: float | None = None  # the last reading
     part: bool = False
     parts: list["_Gpu"] = field(default_factory=list)  # those that MIG made of it
     whole: object = None  # of a part: the handle of its GPU ...
@@ -137,6 +143,7 @@ class Nvml:
     """All GPUs of this machine (or of the allocation this process runs in).
 
     ``binding`` is pynvml, loaded at first use unless given; ``say`` gets one line for each change of state.
+    ``accounting``: tell of processes that came and went between two readings; accounting mode is switched on (root).
     """
 
     def __init__(
@@ -145,7 +152,9 @@ class Nvml:
         clock: Callable[[], float] = time.monotonic,
         say: Callable[[str], None] = lambda line: None,
         patience: float = PATIENCE,
+        accounting: bool = False,
     ):
+        self._accounting = accounting
         self._patience = Patience(patience)
         self._binding = binding
         self._clock = clock
@@ -282,12 +291,15 @@ class Nvml:
     def _find(self, gpu: _Gpu) -> None:
         """Get the handle of a GPU that has none, or lost it."""
         gpu.handle, gpu.never, gpu.cursors, gpu.shares = None, set(), {}, {}
+        gpu.accounts, gpu.counted, gpu.read_at = False, None, None
         gpu.handle = self._ask(gpu, "nvmlDeviceGetHandleByIndex", gpu.index)
         if gpu.handle is None:
             raise _Lost("is lost")
         gpu.minor = self._ask(gpu, "nvmlDeviceGetMinorNumber")
         self._describe(gpu)
         gpu.parts = self._parts(gpu)
+        if not gpu.parts:
+            gpu.accounts = self._switch_accounting(gpu)
         gpu.lost = False
 
     def _describe(self, gpu: _Gpu) -> None:
@@ -311,6 +323,18 @@ class Nvml:
                     part.instance = self._ask(part, "nvmlDeviceGetGpuInstanceId")
                 parts.append(part)
         return parts
+
+    def _switch_accounting(self, gpu: _Gpu) -> bool:
+        """Return whether processes that have ended are to be told of, and can be; switch it on where it is off."""
+        if not self._accounting:
+            return False
+        mode = self._ask(gpu, "nvmlDeviceGetAccountingMode")
+        if mode == 0:
+            self._ask(gpu, "nvmlDeviceSetAccountingMode", 1)
+            mode = self._ask(gpu, "nvmlDeviceGetAccountingMode")
+            if mode == 1:
+                self._say(f"GPU {gpu.index}: accounting mode is switched on")
+        return mode == 1
 
     # what cannot be read
 
@@ -363,6 +387,12 @@ class Nvml:
         sm = rates.gpu / 100 if rates is not None and 0 <= rates.gpu <= 100 else None
         if gpu.instance is not None:
             sm = self._gpm_share_of(gpu, now)
+        processes = merge_processes(lists, shares)
+        before, gpu.read_at = gpu.read_at, now
+        if gpu.accounts and processes is not None:
+            listed = {int(entry.pid) for entries in lists for entry in entries or ()}
+            ended = self._ended(gpu, listed, None if before is None else now - before)
+            processes, sm = with_ended(processes, ended, sm)
         energy = self._ask(gpu, "nvmlDeviceGetTotalEnergyConsumption")
         power = self._ask(gpu, "nvmlDeviceGetPowerUsage")
         return GpuReading(
@@ -375,7 +405,7 @@ class Nvml:
             sm=sm,
             power=None if power is None else power / 1000,
             energy=None if energy is None else energy / 1000,
-            processes=merge_processes(lists, shares),
+            processes=processes,
             part=gpu.part,
         )
 
@@ -396,6 +426,31 @@ class Nvml:
                 return None
             return shares_by_pid(entries, cursor)
         return None
+
+    def _ended(self, gpu: _Gpu, listed: set[int], seconds: float | None) -> list[ProcessReading]:
+        """Return the processes that came and went in the ``seconds`` since the last reading."""
+        pids = self._ask(gpu, "nvmlDeviceGetAccountingPids", nothing=())
+        if pids is None:
+            return []
+        there = set(pids)
+        if gpu.counted is None or not seconds:
+            gpu.counted = there | listed
+            return []
+        new = there - gpu.counted - listed
+        gpu.counted &= there
+        gpu.counted |= listed | new
+        found = []
+        for pid in new:
+            stats = self._ask(gpu, "nvmlDeviceGetAccountingStats", pid)
+            if stats is None:
+                continue
+            if stats.isRunning:
+                gpu.counted.discard(pid)  # it is in no list yet
+            elif 0 <= stats.gpuUtilization <= 100:
+                lived, started = stats.time / 1000, stats.startTime / 1e6
+                share = min(1.0, stats.gpuUtilization / 100 * min(lived, seconds) / seconds)
+                found.append(ProcessReading(int(pid), share, int(stats.maxMemoryUsage), (started, started + lived)))
+        return found
 
     def _gpm_share_of(self, gpu: _Gpu, now: float) -> float | None:
         """Share of the time since the last call with work on a part of a GPU, None where GPM does not say."""
@@ -497,6 +552,22 @@ def merge_processes(lists: list, shares: dict[int, float] | None) -> tuple[Proce
     if shares is None:
         return tuple(ProcessReading(pid, None, used) for pid, used in memory.items())
     return tuple(ProcessReading(pid, shares.get(pid, 0.0), memory.get(pid, 0)) for pid in {**memory, **shares})
+
+
+def with_ended(
+    processes: tuple[ProcessReading, ...], ended: list[ProcessReading], sm: float | None
+) -> tuple[tuple[ProcessReading, ...], float | None]:
+    """Add processes that have ended to a reading; return it with the share of the GPU that all then are known to use.
+
+    What the GPU tells of itself is its last sample period, in which they may be gone.
+    """
+    if not ended:
+        return processes, sm
+    pids = {each.pid for each in ended}
+    merged = (*(each for each in processes if each.pid not in pids), *ended)
+    if sm is not None and all(each.sm is not None for each in merged):
+        sm = min(1.0, max(sm, sum(each.sm for each in merged)))
+    return merged, sm
 
 
 def _text(value: object) -> str | None:

@@ -1,6 +1,6 @@
 """One run of a job on this node while the agent knows it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from slurm_gpushare import backends
@@ -77,3 +77,14 @@ def running_job(
         name = f"{kind}:{record.node}:{number}"  # until NVML names the device
         job.gpus[number] = Accumulator(record, name, number, kind, job.fraction, "node")
     return job
+
+
+def only_holder(holders: Sequence[RunningJob], ran: tuple[float, float] | None) -> int | None:
+    """Return the one job that a process must be of which ran then and is gone, None where it may be several's.
+
+    ``ran``: seconds since the epoch; None: the process was not seen to be gone.
+    """
+    if ran is None:
+        return None
+    begun = [job.record.job_id for job in holders if job.record.started <= ran[1]]
+    return begun[0] if len(begun) == 1 else None

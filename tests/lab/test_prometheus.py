@@ -32,6 +32,12 @@ class Scene:
         return self.prometheus.value(f'gpushare_job_{metric}{{jobid="{job}"}}')
 
 
+def _empty(lab: Cluster) -> None:
+    for user in ("alice", "bob"):
+        lab.run("scancel", f"--user={user}", check=False)
+    until("an empty queue", lambda: not lab.out("squeue", "-h"), 60)
+
+
 def _submit(lab: Cluster, user: str, share: float, sm: int, gib: int) -> int:
     options = ("-t10", "-o/dev/null", "-wn1", f"--gres=gpu:{share}")
     command = f"exec gpu-workload --gpu 0 --sm {sm} --memory {gib}G --seconds 600"
@@ -53,6 +59,7 @@ def _set_metrics(lab: Cluster, address: str | None) -> None:
 def scene(cluster: Cluster) -> Iterator[Scene]:
     """The agent of n1 shows its metrics by the policy, that of n2 by its option."""
     lab = cluster
+    _empty(lab)
     prometheus = Prometheus(lab, [FIRST, SECOND])
     try:
         _set_metrics(lab, FIRST)
@@ -68,8 +75,6 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
         until("15 s of both jobs", lambda: len(prometheus.ask(enough)) == 2, 60)
         yield scene
     finally:
-        for user in ("alice", "bob"):
-            lab.run("scancel", f"--user={user}", check=False)
         prometheus.stop()
         _set_metrics(lab, None)
         lab.run("sh", "-c", f"kill $(pgrep -f 'metrics.agent --metrics {SECOND}')", check=False)
@@ -80,7 +85,7 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
             lambda: not lab.out("pgrep", "-f", f"metrics.agent --metrics {SECOND}", check=False),
         )
         daemons.start_those_that_are_down(lab, ["agent n1", "agent n2"])
-        until("an empty queue", lambda: not lab.out("squeue", "-h"), 60)
+        _empty(lab)
 
 
 def test_promtool_finds_nothing_to_say(scene: Scene) -> None:

@@ -197,10 +197,13 @@ def test_without_the_processes_own_use_the_gpus_is_shared_out(lab: Cluster) -> N
     finally:
         for function in functions:
             known_loads.control(lab, NODE, "heal", "all", function)
+        kill(lab, AGENT, "TERM")  # which does not ask again for what a GPU does not have
+        start(lab, AGENT)
     used = known_loads.truth(lab, NODE)["used"] - before
     rows = [known_loads.record_of(lab, job) for job in jobs]
     assert [row["quality"] for row in rows] == ["estimated"] * 2
-    assert sum(row["gpu_seconds_used"] for row in rows) == pytest.approx(used, abs=0.05 * SECONDS)
+    # A sample where both begin, and one where both end.
+    assert sum(row["gpu_seconds_used"] for row in rows) == pytest.approx(used, abs=0.6 * 2 * SAMPLE)
     assert [row["gpu_seconds_used"] for row in rows] == pytest.approx([used / 2] * 2, abs=0.2 * used)
     assert [row["memory_peak_bytes"] for row in rows] == [load.gib * GIB for load in loads]
 
@@ -208,10 +211,11 @@ def test_without_the_processes_own_use_the_gpus_is_shared_out(lab: Cluster) -> N
 def test_a_job_of_two_seconds_is_measured(lab: Cluster) -> None:
     job = _submit(lab, 2)
     assert lab.wait(job) == "COMPLETED"
-    _is_right(known_loads.record_of(lab, job), 2, SAMPLE)
+    row = known_loads.record_of(lab, job)
+    assert row["gpu_seconds_used"] == pytest.approx(2 * LOAD.percent / 100, abs=0.3 * SAMPLE), row
+    assert row["sm_max"] <= LOAD.percent / 100 + 0.02 and row["memory_peak_bytes"] == LOAD.gib * GIB
 
 
-@pytest.mark.xfail(reason="needs the driver's own records of processes that ended (accounting mode)", strict=True)
 def test_a_job_between_two_samples_is_measured(lab: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = f"/etc/lab/seldom-{NODE}.json"
     seldom = (f"metrics.agent --node {NODE} --policy {policy}", "root", NODE)

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -301,6 +302,32 @@ def test_a_second_agent_for_the_same_node_is_refused(node):
     )
     assert done.returncode == 78 and done.stderr.count("\n") == 1 and "another agent" in done.stderr
     node.end(1)  # the first one is still there to answer
+
+
+def test_it_shows_what_it_measures(node):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    node.start_agent(agent=POLICY["agent"] | {"metrics": address})
+    node.job(1)
+    node.workload(1, 0, 20)
+
+    def shown():
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+            return answer.read().decode()
+
+    until(lambda: f"/metrics on {address}".encode() in node.log.read_bytes())
+    until(lambda: "gpushare_job_gpu_utilization_ratio{" in shown())
+    mine = 'gpushare_job_gpu_memory_used_bytes{jobid="1",user="alice",gpu="0",uuid="GPU-0000-aa",source="node"} '
+    until(lambda: f"{mine}{GIB}" in shown())
+    node.end(1)
+    assert "gpushare_job_" not in shown() and "gpushare_gpu_info" in shown()
+
+
+def test_an_address_that_is_none_is_refused(capsys):
+    for text in ("6828", "host:port", ":6828", "host:66000"):
+        with pytest.raises(SystemExit):
+            module.main(["--metrics", text])
+        assert f"{text!r} is not HOST:PORT" in capsys.readouterr().err
 
 
 def test_a_missing_policy_is_one_line(capsys):

@@ -130,6 +130,15 @@ def test_a_job_that_came_in_the_middle_gets_its_part_of_the_interval():
     assert interval.unattributed_used == pytest.approx(0.75)
 
 
+def test_a_process_that_came_and_went_is_all_its_jobs():
+    processes = [Process(1, "a", 0.2, GIB, ended=True), Process(2, "b", 0.1, 5), Process(3, "a", 0.1, 2, ended=True)]
+    interval = attribute(5.0, 0.4, [Holder("a", 0.25, 2.0), Holder("b", 0.25, 5.0)], processes)
+    assert interval.shares["a"].used == pytest.approx(1.5) and interval.shares["a"].read == pytest.approx(1.5)
+    assert interval.shares["a"].memory == GIB  # the two were not there together
+    assert interval.unattributed_used == pytest.approx(0.0)
+    assert interval.shares["a"].quality == MEASURED
+
+
 def test_energy_is_the_counters_difference_or_else_mean_power():
     assert energy_between(2.0, (100.0, 10.0), (150.0, 999.0)) == 50
     assert energy_between(2.0, (None, 10.0), (None, 30.0)) == 40
@@ -140,9 +149,9 @@ def test_energy_is_the_counters_difference_or_else_mean_power():
 JOBS = "abcde"
 unit = st.floats(0, 1, allow_nan=False)
 memory = st.none() | st.integers(0, 80 * GIB)
-process = st.tuples(st.none() | st.sampled_from(JOBS), st.none() | unit, memory, st.booleans())
+process = st.tuples(st.none() | st.sampled_from(JOBS), st.none() | unit, memory, st.booleans(), st.booleans())
 # So that most lists have readings of all: one without makes an estimate of the whole.
-read = st.tuples(st.none() | st.sampled_from(JOBS), unit, memory, st.booleans())
+read = st.tuples(st.none() | st.sampled_from(JOBS), unit, memory, st.booleans(), st.booleans())
 
 
 @given(

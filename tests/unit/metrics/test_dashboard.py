@@ -17,7 +17,7 @@ RULES = yaml.safe_load((ETC / "prometheus" / "gpushare.rules.yml").read_text())[
 SCRAPE = yaml.safe_load((ETC / "prometheus" / "prometheus.yml").read_text())
 
 OF_TARGET = {"instance", "job", "node"}
-FUNCTIONS = {"sum", "rate", "count", "min", "time", "min_over_time", "or", "vector", "by"}
+FUNCTIONS = {"sum", "rate", "count", "min", "max", "time", "min_over_time", "or", "vector", "by"}
 
 
 def labels_of(name):
@@ -51,6 +51,14 @@ def test_a_query_asks_for_what_there_is(where, query):
     # A counter is looked at through rate, or as it is in the table of the jobs; a gauge never through rate.
     for name in re.findall(r"\brate\((\w+)", bare):
         assert name.endswith("_total")
+
+
+@pytest.mark.parametrize("where, query", queries())
+def test_what_two_agents_measure_of_a_job_is_not_added_up(where, query):
+    bare = re.sub(r"\{[^}]*\}", "", query)
+    sums = re.findall(r"(\w+) by \(([^)]*)\) \((?:rate\()?gpushare_job_gpu_\w+", bare)
+    assert all(source.split(", ")[-1] == "source" for function, source in sums if function == "sum")
+    assert bare.count(", source)") == bare.count("max by (jobid, user) (sum by (jobid, user, source)"), where
 
 
 def test_an_alert_names_labels_that_it_has():

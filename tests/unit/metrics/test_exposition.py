@@ -1,4 +1,5 @@
 import re
+from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from slurm_gpushare.metrics import accumulate, gpu_hours
 from slurm_gpushare.metrics.exposition import COUNTER, FAMILIES, page
 from slurm_gpushare.metrics.figures import Figures, GpuFigures, JobFigures, newest
 from slurm_gpushare.metrics.live import LiveGpu
+from slurm_gpushare.usage import SOURCES
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 
@@ -23,14 +25,13 @@ GPU = GpuFigures(
     ),
 )  # fmt: skip
 JOB = JobFigures(
-    7, "alice", 0, "GPU-0", "shard", 0.25, 1000.0, 3.0, 0.2, 1 << 30, 4 << 30, 2,
+    7, "alice", 0, "GPU-0", "shard", "node", 0.25, 1000.0, 3.0, 0.2, 1 << 30, 4 << 30, 2,
     accumulate.Sums(
         sampled=10.0, estimated=1.0, used=2.0, idle=0.75, over=0.25, without_process=0.5, energy=30.0,
         memory_max=2 << 30,
     ),
 )  # fmt: skip
 FIGURES = Figures("node", "n1", 1500.0, (GPU,), (JOB,))
-NAMES = ("jobid", "gpu", "by", "model", "backend", "user", "uuid", "node", "kind", "version")
 
 
 def read(text):
@@ -68,7 +69,7 @@ def test_all_that_is_known_is_shown_under_its_name_and_type():
     assert parts == {"jobs": 4.0, "overhead": 0.5, "unattributed": 0.5}
     joules = [value(text, "gpushare_gpu_energy_joules_total", by=by) for by in parts]
     assert joules == [80.0, 5.0, 15.0]
-    mine = {"jobid": "7", "user": "alice", "gpu": "0", "uuid": "GPU-0"}
+    mine = {"jobid": "7", "user": "alice", "gpu": "0", "uuid": "GPU-0", "source": "node"}
     expected = {
         "gpushare_job_info": 1,
         "gpushare_job_start_timestamp_seconds": 1000,
@@ -180,6 +181,7 @@ def sums(kind):
             gpu=st.integers(0, 99),
             name=words,
             backend=words,
+            source=st.sampled_from(SOURCES),
             fraction=st.floats(0, 1),
             started=st.floats(0, 4e9),
             reserved=st.floats(0, 1e12),
@@ -217,3 +219,5 @@ def test_prometheus_reads_every_page_with_the_labels_as_they_were(gpus, jobs, mo
 def test_the_documentation_names_every_metric():
     rows = re.findall(r"^\| `((?:gpushare|process)_\w+)` \| (\w+) \|", DOCS.read_text(), re.M)
     assert rows == [(name, kind) for name, (kind, _) in FAMILIES.items()]
+    counts = Counter(name.split("_")[1] for name, _ in read(page(FIGURES, 1000)[0])[0])
+    assert f"{counts['gpu']} for each GPU, {counts['job']} for each GPU of each job" in DOCS.read_text()

@@ -586,3 +586,27 @@ def test_parts_that_mig_made_are_found_by_uuid_and_their_sm_use_is_unknown(node,
         assert (one.gpu_seconds_used, one.quality, one.fraction) == (None, "unknown", 2 / 7)
         assert one.gpu_seconds_reserved == pytest.approx(4 * 2 / 7)
         assert one.enforces == "memory=enforced,compute=enforced,faults=enforced"
+
+
+@pytest.mark.parametrize(("others", "used"), [(0, 1.0), (1, 0.0)])
+def test_a_job_that_came_and_went_between_two_samples_is_measured_where_it_was_alone(node, monkeypatch, others, used):
+    """As accounting mode tells: of one of several jobs it may be, and is left unattributed."""
+    for number in range(others):
+        node.job(9 + number, 0.5)
+    node.tick()
+    node.now += 2.0
+    node.job(1, 0.25)
+    node.now += 3.0
+    gone = ProcessReading(77, 0.2, 3 << 30, (node.now - 2.5, node.now - 0.5))
+    read = node.read
+    monkeypatch.setattr(
+        node,
+        "read",
+        lambda only=None: [dataclasses.replace(each, sm=0.2, processes=(gone,)) for each in read(only)],
+    )
+    monkeypatch.setattr(node, "trace", lambda pids, records, whole=True: {})
+    node.meter.end(1)
+    record = node.records()[1, 0]
+    assert record.gpu_seconds_used == pytest.approx(used)
+    assert record.memory_peak_bytes == (3 << 30 if used else 0)
+    assert record.quality == "measured"

@@ -1,4 +1,4 @@
-from slurm_gpushare.metrics.running import is_remote, running_job
+from slurm_gpushare.metrics.running import is_remote, only_holder, running_job
 from slurm_gpushare.node_policy import BackendPolicy, ContainerPolicy, NodePolicy
 
 from .records import launch
@@ -26,3 +26,13 @@ def test_a_pool_job_has_sums_for_each_gpu_of_each_allocation():
 def test_a_backend_that_is_not_known_is_measured_where_it_has_gpus_of_the_node():
     assert is_remote("bitfusion") and not is_remote("shard") and not is_remote("newer")
     assert set(run(launch(1, 0.5, (0,), "newer")).sums()) == {0}
+
+
+def test_a_process_that_is_gone_is_of_the_one_job_that_it_can_be_of():
+    first, second = run(launch(1, 0.25, (0,), started=100.0)), run(launch(2, 0.25, (0,), started=200.0))
+    assert only_holder([first], (110.0, 112.0)) == 1
+    assert only_holder([first, second], (110.0, 112.0)) == 1  # the second had not begun
+    assert only_holder([first, second], (210.0, 212.0)) is None
+    assert only_holder([second], (110.0, 112.0)) is None
+    assert only_holder([], (110.0, 112.0)) is None
+    assert only_holder([first], None) is None

@@ -90,6 +90,7 @@ def test_the_shipped_policy_as_nodes_read_it(policy) -> None:
     assert node.backends["bitfusion"].command == "/usr/bin/bitfusion"
     assert node.backends["shard"].gpu_memory is None
     assert (node.agent_interval, node.service) == (1.0, "http://10.77.0.1:6827")
+    assert (node.metrics, node.metrics_series) == (None, 10_000)
 
 
 @pytest.mark.parametrize(

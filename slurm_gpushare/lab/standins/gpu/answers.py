@@ -2,9 +2,10 @@
 
 Functions are named without their ``_vN``. Sources: nvml.h 13.3 and the behaviour of real drivers as seen by their
 users: an idle GPU has no process samples (NOT_FOUND), and before Volta (compute capability 7.0) there is neither an
-energy counter nor an MPS process list. GPM exists from Hopper (9.0) on, with the SMs' use alone. NVLink, clocks and
-accounting mode do not exist on these cards: NOT_SUPPORTED. MIG exists from Ampere on: in MIG mode neither the card nor a part of it has utilisation (nvml.h), and a
-part has no power, energy, temperature or minor number of its own.
+energy counter nor an MPS process list. GPM exists from Hopper (9.0) on, with the SMs' use alone. NVLink and clocks do
+not exist on these cards: NOT_SUPPORTED. Accounting mode is off at first and not for MIG; its sums of 13.3 do not exist.
+MIG exists from Ampere on: in MIG mode neither the card nor a part of it has utilisation (nvml.h), and a part has no
+power, energy, temperature or minor number of its own.
 """
 
 import difflib
@@ -12,7 +13,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from slurm_gpushare.errors import LabError
-from slurm_gpushare.lab.standins.gpu.engine import MIG_SLICES, Gpus, NoSuchGpu
+from slurm_gpushare.lab.standins.gpu.accounting import BUFFER_SIZE
+from slurm_gpushare.lab.standins.gpu.engine import MEMORY_PER_SM_UTILISATION, MIG_SLICES, Gpus, NoSuchGpu, NoSuchLoad
 from slurm_gpushare.lab.standins.gpu.spec import COMPUTE_MODES
 
 # nvmlReturn_t
@@ -172,6 +174,44 @@ def _gpm_sample_of_part(gpus: Gpus, gpu: int, instance: str) -> str:
     return "1 {} {}".format(*gpus.sm_time(found[0]))
 
 
+def _check_accounting(gpus: Gpus, gpu: int) -> None:
+    _check_not_mig(gpus, gpu)
+    if not gpus.accounting(gpu):
+        raise NvmlError(NOT_SUPPORTED, "accounting mode is off")
+
+
+def _accounting_mode(gpus: Gpus, gpu: int) -> str:
+    _check_not_mig(gpus, gpu)
+    return str(int(gpus.accounting(gpu)))
+
+
+def _set_accounting_mode(gpus: Gpus, gpu: int, mode: str) -> str:
+    _check_not_mig(gpus, gpu)
+    if mode not in ("0", "1"):
+        raise NvmlError(INVALID_ARGUMENT, f"the mode {mode!r} is neither 0 nor 1")
+    gpus.set_accounting(gpu, mode == "1")
+    return ""
+
+
+def _accounting_pids(gpus: Gpus, gpu: int) -> str:
+    _check_accounting(gpus, gpu)
+    pids = [account.pid for account, _ in gpus.accounts(gpu)]
+    return " ".join(str(number) for number in (len(pids), *pids))
+
+
+def _accounting_stats(gpus: Gpus, gpu: int, pid: str) -> str:
+    _check_accounting(gpus, gpu)
+    if not re.fullmatch(r"[0-9]{1,10}", pid):
+        raise NvmlError(INVALID_ARGUMENT, f"the process id {pid!r} is not a number")
+    try:
+        account, started, sm, lived = gpus.account(gpu, int(pid))
+    except NoSuchLoad as error:
+        raise NvmlError(NOT_FOUND, str(error)) from None
+    runs = account.end_us is None
+    memory_utilisation = round(sm * MEMORY_PER_SM_UTILISATION)
+    return f"{sm} {memory_utilisation} {account.memory} {0 if runs else lived // 1000} {started} {int(runs)}"
+
+
 def _not_supported(gpus: Gpus, gpu: int) -> str:
     raise NvmlError(NOT_SUPPORTED, "not on these cards")
 
@@ -201,6 +241,12 @@ DEVICE: dict[str, Callable[..., str]] = {
     "nvmlDeviceGetMPSComputeRunningProcesses": _mps_processes,
     "nvmlDeviceGetProcessUtilization": _samples,
     "nvmlDeviceGetProcessesUtilizationInfo": _samples,
+    "nvmlDeviceGetAccountingMode": _accounting_mode,
+    "nvmlDeviceSetAccountingMode": _set_accounting_mode,
+    "nvmlDeviceGetAccountingBufferSize": lambda gpus, gpu: _check_not_mig(gpus, gpu) or str(BUFFER_SIZE),
+    "nvmlDeviceGetAccountingPids": _accounting_pids,
+    "nvmlDeviceGetAccountingStats": _accounting_stats,
+    "nvmlDeviceGetAccountingStats_v2": _not_supported,
     "nvmlDeviceGetPowerUsage": _of_card(lambda gpus, gpu: str(gpus.power_mw(gpu))),
     "nvmlDeviceGetEnforcedPowerLimit": lambda gpus, gpu: str(gpus.spec(gpu).max_watts * 1000),
     "nvmlDeviceGetTotalEnergyConsumption": _of_card(_energy),
@@ -223,10 +269,6 @@ DEVICE: dict[str, Callable[..., str]] = {
     "nvmlGpmMigSampleGet": _gpm_sample_of_part,
     **dict.fromkeys(
         (
-            "nvmlDeviceGetAccountingBufferSize",
-            "nvmlDeviceGetAccountingMode",
-            "nvmlDeviceGetAccountingPids",
-            "nvmlDeviceGetAccountingStats",
             "nvmlDeviceGetApplicationsClock",
             "nvmlDeviceGetClockInfo",
             "nvmlDeviceGetNvLinkRemotePciInfo",
@@ -237,7 +279,6 @@ DEVICE: dict[str, Callable[..., str]] = {
             "nvmlDeviceResetApplicationsClocks",
             "nvmlDeviceResetGpuLockedClocks",
             "nvmlDeviceResetMemoryLockedClocks",
-            "nvmlDeviceSetAccountingMode",
             "nvmlDeviceSetApplicationsClocks",
             "nvmlDeviceSetGpuLockedClocks",
             "nvmlDeviceSetMemoryLockedClocks",
@@ -245,6 +286,10 @@ DEVICE: dict[str, Callable[..., str]] = {
         _not_supported,
     ),
 }
+
+
+_WITH_ARGUMENT = (_samples, _mig_device, _gpm_sample_of_part, _accounting_stats, _set_accounting_mode)
+ONLY_ROOT = ("nvmlDeviceSetAccountingMode",)
 
 
 def check_function(function: str) -> None:
@@ -275,7 +320,7 @@ def resolve(gpus: Gpus, function: str, words: Sequence[str]) -> tuple[int | None
 
 def answer(gpus: Gpus, function: str, gpu: int | None, arguments: Sequence[str]) -> str:
     """Return the values of a resolved call as one line; raise NvmlError for what the function answers as an error."""
-    expected = 1 if DEVICE.get(function) in (_samples, _mig_device, _gpm_sample_of_part) else 0
+    expected = 1 if DEVICE.get(function) in _WITH_ARGUMENT else 0
     if len(arguments) != expected:
         raise NvmlError(INVALID_ARGUMENT, f"{function} takes {expected} further words, not {len(arguments)}")
     return SYSTEM[function](gpus) if gpu is None else DEVICE[function](gpus, gpu, *arguments)

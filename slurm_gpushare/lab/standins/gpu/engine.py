@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 from slurm_gpushare.errors import LabError
 from slurm_gpushare.lab.standins.gpu import mps
+from slurm_gpushare.lab.standins.gpu.accounting import Account, Accounts
 from slurm_gpushare.lab.standins.gpu.spec import DRIVER_VERSION, GpuSpec, MigSpec, parse_specs
 
 MIB = 1 << 20
@@ -130,6 +131,7 @@ class _Card:
         self.loads: list[_Load] = []
         self.partitions: dict[Gpus, int] = {}
         self.samples: dict[tuple[Gpus | None, int], Sample] = {}
+        self.accounts = Accounts()
         self.closed_us = 0
         self.energy_uj = 0.0
         self.sm_us = 0.0  # time in which all SMs would have been busy
@@ -165,16 +167,29 @@ class _Card:
             return
         self._now_us += duration_us
         self._add_up(duration_us)
+        for client, sm in self._parts_of_time():
+            self._period[client] = self._period.get(client, 0.0) + sm * duration_us
+
+    def _parts_of_time(self) -> list[tuple[tuple["Gpus | None", int], float]]:
+        """Return (client, SM percent that it really gets) of each load that computes."""
         declared = sum(load.effective_sm for load in self.loads)
         scale = 100 / declared if declared > 100 else 1
-        for load in self.loads:
-            if load.effective_sm:
-                client = load.owner, load.shown_pid
-                self._period[client] = self._period.get(client, 0.0) + load.effective_sm * scale * duration_us
+        return [((load.owner, load.shown_pid), load.effective_sm * scale) for load in self.loads if load.effective_sm]
 
     def _add_up(self, duration_us: int) -> None:
         self.energy_uj += self.watts() * duration_us
         self.sm_us += self.utilisation() / 100 * duration_us
+        if self.accounts.on:
+            for client, sm in self._parts_of_time():
+                self.accounts.used(client, sm / 100 * duration_us)
+
+    def note(self) -> None:
+        """Take note of a load that came, changed or went."""
+        held: dict[tuple[Gpus | None, int], tuple[int, int]] = {}
+        for load in self.loads:
+            client = load.owner, load.shown_pid
+            held[client] = load.shown_pid, held.get(client, (0, 0))[1] + load.memory_bytes
+        self.accounts.note(held, self._now_us)
 
     def _close_period(self) -> None:
         self.closed_us = self._now_us
@@ -294,6 +309,7 @@ class Gpus:
         self._next_handle[0] += 1
         self._loads[handle] = _Load(self._owner, card, pid, sm_percent, memory_bytes, client, on_lost)
         card.loads.append(self._loads[handle])
+        card.note()
         return handle
 
     def change(self, handle: int, sm_percent: int, memory_bytes: int) -> None:
@@ -304,12 +320,14 @@ class Gpus:
         self._at_now(gpu)
         self._check_memory(gpu, memory_bytes, load.pid, load.client, load.memory_bytes)
         load.sm_percent, load.memory_bytes = sm_percent, memory_bytes
+        load.card.note()
 
     def detach(self, handle: int) -> None:
         """End a load. Raises NoSuchLoad."""
         load = self._load(handle)
         load.card.advance(self._clock_us())
         load.card.loads.remove(load)
+        load.card.note()
         del self._loads[handle]
 
     def _check_memory(self, gpu: int, asked: int, pid: int, client: mps.Client | None, held: int) -> None:
@@ -437,6 +455,30 @@ class Gpus:
     def energy_mj(self, gpu: int) -> int:
         """Return what the card used since the start, in millijoules."""
         return int(self._at_now(gpu).energy_uj / 1000)
+
+    def accounting(self, gpu: int) -> bool:
+        """Return whether the card's accounting mode is on."""
+        return self._slots[gpu].accounts.on
+
+    def set_accounting(self, gpu: int, on: bool) -> None:
+        """Switch accounting mode on or off; what runs already is counted from now on."""
+        card = self._at_now(gpu)
+        card.accounts.switch(on)
+        card.note()
+
+    def accounts(self, gpu: int) -> list[tuple[Account, int]]:
+        """Return what the card remembers of processes, each with its start in microseconds since 1970."""
+        card, now = self._at_now(gpu), self._clock_us()
+        since = time.time_ns() // 1000 - now
+        return [(each, each.start_us + since) for (o, _), each in card.accounts.by_client.items() if self._sees(o)]
+
+    def account(self, gpu: int, pid: int) -> tuple[Account, int, int, int]:
+        """Return (account, start in µs since 1970, SM percent, µs lived) of a process. Raises NoSuchLoad."""
+        for account, started in self.accounts(gpu):
+            if account.pid == pid:
+                now = self._clock_us()
+                return account, started, account.utilisation(now), account.lived_us(now)
+        raise NoSuchLoad(f"process {pid} has no account")
 
     def celsius(self, gpu: int) -> int:
         """Return the card's temperature in degrees Celsius."""

@@ -122,6 +122,8 @@ class _Connection:
 
     async def call(self, function: str, *words: str) -> str:
         gpu, arguments = answers.resolve(self.gpus, function, words)
+        if function in answers.ONLY_ROOT and not self.allow_control:
+            raise answers.NvmlError(answers.NO_PERMISSION, "only root may do that")
         failure = self.gpus.failure(gpu, function)
         if failure and failure[0] == "slow":
             await asyncio.sleep(failure[1] / 1000)

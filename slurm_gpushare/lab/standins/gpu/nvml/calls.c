@@ -1,4 +1,6 @@
-/* The library's one connection, its lock and its life from nvmlInit to nvmlShutdown. */
+/* The library's connections, its lock and its life from nvmlInit to nvmlShutdown.
+ *
+ * A call that waits for its answer holds up no other: each has a connection to itself while it lasts. */
 #include "calls.h"
 
 #include <pthread.h>
@@ -11,6 +13,7 @@
 
 #define MAX_DEVICES 256
 #define MAX_REQUEST 256
+#define MAX_CALLS 32 /* at a time */
 
 struct nvmlDevice_st {
     char unused;
@@ -19,9 +22,14 @@ struct nvmlDevice_st {
 /* A handle is the address of its index's element. */
 static struct nvmlDevice_st devices[MAX_DEVICES];
 
+struct line {
+    struct endpoint endpoint;
+    pid_t connected_by;
+    int known, busy;
+};
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct endpoint endpoint = ENDPOINT_INITIALIZER;
-static pid_t connected_by;
+static struct line lines[MAX_CALLS];
 static unsigned references;
 
 static void take_lock(void)
@@ -39,35 +47,61 @@ __attribute__((constructor)) static void survive_fork(void)
     pthread_atfork(take_lock, give_lock, give_lock);
 }
 
-/* With the lock held. A second try with a new connection: the server may have been restarted since the last call. */
-static nvmlReturn_t ask(const char *request, char **values)
+/* A second try with a new connection: the server may have been restarted since the last call. */
+static nvmlReturn_t ask(struct line *line, const char *request, char **values)
 {
     int code;
 
-    /* Parent and child would mix their lines on one connection. */
-    if (endpoint.fd >= 0 && connected_by != getpid())
-        endpoint_close(&endpoint);
+    /* Parent and child would mix their words on one connection. */
+    if (line->endpoint.fd >= 0 && line->connected_by != getpid())
+        endpoint_close(&line->endpoint);
     for (int attempt = 0; attempt < 2; attempt++) {
-        if (endpoint.fd < 0) {
-            if (endpoint_open(&endpoint) != NULL)
+        if (line->endpoint.fd < 0) {
+            if (endpoint_open(&line->endpoint) != NULL)
                 return NVML_ERROR_DRIVER_NOT_LOADED;
-            connected_by = getpid();
+            line->connected_by = getpid();
         }
-        if (endpoint_ask(&endpoint, request, &code, values))
+        if (endpoint_ask(&line->endpoint, request, &code, values))
             return (nvmlReturn_t)code;
     }
     return NVML_ERROR_DRIVER_NOT_LOADED;
 }
 
-/* Takes the lock and asks; the caller gives the lock back when it has read the values. */
-static nvmlReturn_t begin(const char *request, char **values)
+/* The first that is free, so that a program of one thread has one connection. */
+static struct line *take_line(void)
 {
+    struct line *line = NULL;
+
     take_lock();
-    return references ? ask(request, values) : NVML_ERROR_UNINITIALIZED;
+    for (size_t i = 0; i < MAX_CALLS && !line; i++) {
+        if (!lines[i].busy)
+            line = &lines[i];
+    }
+    if (line) {
+        line->busy = 1;
+        if (!line->known)
+            line->endpoint = (struct endpoint)ENDPOINT_INITIALIZER;
+        line->known = 1;
+    }
+    give_lock();
+    return line;
 }
 
-static nvmlReturn_t end(nvmlReturn_t result)
+/* Takes a connection and asks; the caller gives the connection back when it has read the values. */
+static nvmlReturn_t begin(struct line **line, const char *request, char **values)
 {
+    *line = NULL;
+    if (check_initialized() != NVML_SUCCESS)
+        return NVML_ERROR_UNINITIALIZED;
+    *line = take_line();
+    return *line ? ask(*line, request, values) : NVML_ERROR_UNKNOWN;
+}
+
+static nvmlReturn_t end(struct line *line, nvmlReturn_t result)
+{
+    take_lock();
+    if (line)
+        line->busy = 0;
     give_lock();
     return result;
 }
@@ -94,11 +128,12 @@ static nvmlReturn_t read_numbers(char *values, size_t wanted, unsigned long long
 static nvmlReturn_t request_numbers(const char *request, size_t wanted, unsigned long long *numbers)
 {
     char *values;
-    nvmlReturn_t result = begin(request, &values);
+    struct line *line;
+    nvmlReturn_t result = begin(&line, request, &values);
 
     if (result == NVML_SUCCESS)
         result = read_numbers(values, wanted, numbers);
-    return end(result);
+    return end(line, result);
 }
 
 nvmlReturn_t call_numbers(const char *function, nvmlDevice_t device, size_t wanted, unsigned long long *numbers)
@@ -107,6 +142,18 @@ nvmlReturn_t call_numbers(const char *function, nvmlDevice_t device, size_t want
 
     if (!device_request(request, function, device))
         return NVML_ERROR_INVALID_ARGUMENT;
+    return request_numbers(request, wanted, numbers);
+}
+
+nvmlReturn_t call_with(const char *function, nvmlDevice_t device, unsigned argument, size_t wanted,
+                       unsigned long long *numbers)
+{
+    char request[MAX_REQUEST];
+    int written = device_request(request, function, device);
+
+    if (!written)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    snprintf(request + written, sizeof request - (size_t)written, " %u", argument);
     return request_numbers(request, wanted, numbers);
 }
 
@@ -129,7 +176,8 @@ nvmlReturn_t call_text(const char *function, nvmlDevice_t device, char *text, un
     if (!text)
         return NVML_ERROR_INVALID_ARGUMENT;
 
-    nvmlReturn_t result = begin(request, &values);
+    struct line *line;
+    nvmlReturn_t result = begin(&line, request, &values);
 
     if (result == NVML_SUCCESS) {
         if (strlen(values) < length)
@@ -137,7 +185,7 @@ nvmlReturn_t call_text(const char *function, nvmlDevice_t device, char *text, un
         else
             result = NVML_ERROR_INSUFFICIENT_SIZE;
     }
-    return end(result);
+    return end(line, result);
 }
 
 nvmlReturn_t call_rows(const char *function, nvmlDevice_t device, const unsigned long long *argument, size_t columns,
@@ -154,7 +202,8 @@ nvmlReturn_t call_rows(const char *function, nvmlDevice_t device, const unsigned
     if (argument)
         snprintf(request + written, sizeof request - (size_t)written, " %llu", *argument);
 
-    nvmlReturn_t result = begin(request, &values);
+    struct line *line;
+    nvmlReturn_t result = begin(&line, request, &values);
 
     /* A row is never shorter than two characters: a count beyond that is not to be believed. */
     if (result == NVML_SUCCESS && (!read_number(&values, &number) || number > strlen(values)))
@@ -169,7 +218,7 @@ nvmlReturn_t call_rows(const char *function, nvmlDevice_t device, const unsigned
         *rows = NULL;
         *count = 0;
     }
-    return end(result);
+    return end(line, result);
 }
 
 static nvmlReturn_t request_device(const char *request, nvmlDevice_t *device)
@@ -210,22 +259,39 @@ nvmlReturn_t call_device(const char *function, nvmlDevice_t device, const unsign
 nvmlReturn_t check_initialized(void)
 {
     take_lock();
-    return end(references ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED);
+
+    nvmlReturn_t result = references ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
+
+    give_lock();
+    return result;
+}
+
+/* With the lock held. One that is in use closes with the next shutdown. */
+static void close_free_lines(void)
+{
+    for (size_t i = 0; i < MAX_CALLS; i++) {
+        if (lines[i].known && !lines[i].busy)
+            endpoint_close(&lines[i].endpoint);
+    }
 }
 
 NVML_API nvmlReturn_t nvmlInit_v2(void)
 {
     char *values;
+    struct line *line = take_line();
+
+    if (!line)
+        return NVML_ERROR_UNKNOWN;
+
+    nvmlReturn_t result = end(line, ask(line, "call nvmlInit", &values));
 
     take_lock();
-
-    nvmlReturn_t result = ask("call nvmlInit", &values);
-
     if (result == NVML_SUCCESS)
         references++;
     else if (!references)
-        endpoint_close(&endpoint);
-    return end(result);
+        close_free_lines();
+    give_lock();
+    return result;
 }
 
 NVML_API nvmlReturn_t nvmlInit(void)
@@ -241,10 +307,11 @@ NVML_API nvmlReturn_t nvmlInitWithFlags(unsigned flags)
 
 NVML_API nvmlReturn_t nvmlShutdown(void)
 {
+    nvmlReturn_t result = check_initialized();
+
     take_lock();
-    if (!references)
-        return end(NVML_ERROR_UNINITIALIZED);
-    if (--references == 0)
-        endpoint_close(&endpoint);
-    return end(NVML_SUCCESS);
+    if (result == NVML_SUCCESS && --references == 0)
+        close_free_lines();
+    give_lock();
+    return result;
 }

@@ -1,4 +1,4 @@
-/* How the library's functions ask the server; each of these takes the one lock, and gives NVML's return codes. */
+/* How the library's functions ask the server; all give NVML's return codes, and may be called side by side. */
 #ifndef GPU_STANDIN_CALLS_H
 #define GPU_STANDIN_CALLS_H
 
@@ -11,6 +11,10 @@
 /* Reads `wanted` numbers; 0: only whether the call succeeds. */
 nvmlReturn_t call_numbers(const char *function, nvmlDevice_t device, size_t wanted, unsigned long long *numbers);
 nvmlReturn_t call_system_numbers(const char *function, size_t wanted, unsigned long long *numbers);
+
+/* The same with an argument after the device. */
+nvmlReturn_t call_with(const char *function, nvmlDevice_t device, unsigned argument, size_t wanted,
+                       unsigned long long *numbers);
 
 /* Writes text; NVML_ERROR_INSUFFICIENT_SIZE where it and its end do not fit. device NULL: a function of the system. */
 nvmlReturn_t call_text(const char *function, nvmlDevice_t device, char *text, unsigned length);

@@ -80,6 +80,12 @@ typedef struct {
 } nvmlDeviceAttributes_t;
 
 typedef struct {
+    unsigned gpuUtilization, memoryUtilization;
+    unsigned long long maxMemoryUsage, time, startTime;
+    unsigned isRunning, reserved[5];
+} nvmlAccountingStats_t;
+
+typedef struct {
     unsigned version, isSupportedDevice;
 } nvmlGpmSupport_t;
 

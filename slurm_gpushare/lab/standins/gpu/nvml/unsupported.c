@@ -10,11 +10,7 @@
         return call_numbers(function, device, 0, NULL);       \
     }
 
-UNSUPPORTED(nvmlDeviceGetAccountingBufferSize, "nvmlDeviceGetAccountingBufferSize")
-UNSUPPORTED(nvmlDeviceGetAccountingMode, "nvmlDeviceGetAccountingMode")
-UNSUPPORTED(nvmlDeviceGetAccountingPids, "nvmlDeviceGetAccountingPids")
-UNSUPPORTED(nvmlDeviceGetAccountingStats, "nvmlDeviceGetAccountingStats")
-UNSUPPORTED(nvmlDeviceGetAccountingStats_v2, "nvmlDeviceGetAccountingStats")
+UNSUPPORTED(nvmlDeviceGetAccountingStats_v2, "nvmlDeviceGetAccountingStats_v2")
 UNSUPPORTED(nvmlDeviceGetApplicationsClock, "nvmlDeviceGetApplicationsClock")
 UNSUPPORTED(nvmlDeviceGetClockInfo, "nvmlDeviceGetClockInfo")
 UNSUPPORTED(nvmlDeviceGetNvLinkRemotePciInfo_v2, "nvmlDeviceGetNvLinkRemotePciInfo")
@@ -25,7 +21,6 @@ UNSUPPORTED(nvmlDeviceGetSupportedMemoryClocks, "nvmlDeviceGetSupportedMemoryClo
 UNSUPPORTED(nvmlDeviceResetApplicationsClocks, "nvmlDeviceResetApplicationsClocks")
 UNSUPPORTED(nvmlDeviceResetGpuLockedClocks, "nvmlDeviceResetGpuLockedClocks")
 UNSUPPORTED(nvmlDeviceResetMemoryLockedClocks, "nvmlDeviceResetMemoryLockedClocks")
-UNSUPPORTED(nvmlDeviceSetAccountingMode, "nvmlDeviceSetAccountingMode")
 UNSUPPORTED(nvmlDeviceSetApplicationsClocks, "nvmlDeviceSetApplicationsClocks")
 UNSUPPORTED(nvmlDeviceSetGpuLockedClocks, "nvmlDeviceSetGpuLockedClocks")
 UNSUPPORTED(nvmlDeviceSetMemoryLockedClocks, "nvmlDeviceSetMemoryLockedClocks")

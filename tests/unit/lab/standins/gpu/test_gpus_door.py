@@ -1,8 +1,12 @@
 """The job path's own door to NVML (slurm_gpushare/node/gpus.py), over the stand-in."""
 
+import os
+
 import pytest
 
 from slurm_gpushare.errors import BrokenInstallation
+from slurm_gpushare.lab.standins.gpu.control import request
+from slurm_gpushare.node import gpus
 from slurm_gpushare.node.gpus import EXCLUSIVE_PROCESS, read_gpus
 
 LOOK = (
@@ -24,4 +28,22 @@ def test_gpus_are_found_by_slurms_numbers(make_machine) -> None:
 
 def test_no_library_is_one_line() -> None:
     with pytest.raises(BrokenInstallation, match="install the NVIDIA driver"):
+        read_gpus("libnosuch.so.9")
+
+
+def test_a_driver_that_hangs_is_not_waited_for(make_machine) -> None:
+    machine = make_machine({"minor": 0})
+    request(machine.socket, *["fail", "all", "nvmlDeviceGetUUID", "slow", "60000"])
+    script = (
+        "from slurm_gpushare.errors import BrokenInstallation\n"
+        "from slurm_gpushare.node.gpus import read_gpus\n"
+        "try: read_gpus(patience=0.3)\n"
+        "except BrokenInstallation as error: say(str(error))\n"
+    )
+    assert machine.nvml(script).startswith("libnvidia-ml.so.1: no answer in 0.3 s: look at the GPUs")
+
+
+def test_a_library_that_ends_its_caller_is_one_line(monkeypatch) -> None:
+    monkeypatch.setattr(gpus, "_answer", lambda library: os._exit(1))
+    with pytest.raises(BrokenInstallation, match="it ended the process that asked it"):
         read_gpus("libnosuch.so.9")

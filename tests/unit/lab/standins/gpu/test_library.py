@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from slurm_gpushare.lab.standins.gpu.control import request
+
 GB = 1 << 30
 
 # What nvidia-ml-py and the gpu_nvml plugins of Slurm 24.11 and 26.05 bind.
@@ -170,10 +172,10 @@ say([later > last, error(n.nvmlDeviceGetProcessUtilization, g, 1 << 63)])
 def test_what_the_cards_do_not_have(machine) -> None:
     script = """
 a = n.nvmlDeviceGetHandleByIndex(1)
-no = [n.nvmlDeviceGetMigMode, n.nvmlDeviceGetAccountingMode, n.nvmlDeviceGetAccountingPids, n.nvmlDeviceGetAttributes,
+no = [n.nvmlDeviceGetMigMode, n.nvmlDeviceGetAccountingPids, n.nvmlDeviceGetAttributes,
       n.nvmlDeviceGetGpuInstanceId, n.nvmlDeviceGetComputeInstanceId, n.nvmlDeviceGetSupportedMemoryClocks]
 say([[error(f, g)[1] for f in no], error(n.nvmlDeviceGetNvLinkState, g, 0)[1],
-     error(n.nvmlDeviceGetMigDeviceHandleByIndex, g, 0)[1], error(n.nvmlDeviceSetAccountingMode, g, 1)[1],
+     error(n.nvmlDeviceGetMigDeviceHandleByIndex, g, 0)[1], error(n.nvmlDeviceGetAccountingStats_v2, g, 1)[1],
      error(n.nvmlDeviceGetRunningProcessDetailList, g, n.nvmlProcessDetailList_v1, 0)[1],
      error(n.nvmlDeviceGetTotalEnergyConsumption, g)[0], error(n.nvmlDeviceGetMPSComputeRunningProcesses, g)[0],
      n.nvmlDeviceGetTotalEnergyConsumption(a) >= 0, n.nvmlDeviceGetMPSComputeRunningProcesses(a),
@@ -181,7 +183,7 @@ say([[error(f, g)[1] for f in no], error(n.nvmlDeviceGetNvLinkState, g, 0)[1],
      error(n.nvmlDeviceGetMemoryInfo, g, 1), error(n.nvmlSystemGetProcessName, 2**31 - 1)])
 """
     assert machine.nvml(script) == [
-        *([3] * 7, 3, 3, 3, 3, "NVMLError_NotSupported", "NVMLError_NotSupported", True, []),
+        *([3] * 6, 3, 3, 3, 3, "NVMLError_NotSupported", "NVMLError_NotSupported", True, []),
         *(["NVMLError_InvalidArgument", 2], ["NVMLError_NotFound", 6]),
         *(["NVMLError_ArgumentVersionMismatch", 25], ["NVMLError_NotFound", 6]),
     ]
@@ -319,3 +321,45 @@ print(library.nvmlDeviceGetComputeRunningProcesses_v3(device, byref(count), proc
             server.shutdown(socket.SHUT_RDWR)
             thread.join(timeout=20)
     assert (result.returncode, result.stdout, result.stderr) == (0, f"{expected}\n", "")
+
+
+def test_a_card_that_hangs_holds_up_no_other(machine) -> None:
+    request(machine.socket, *["fail", "0", "nvmlDeviceGetPowerUsage", "slow", "60000"])
+    script = """
+import threading
+a = n.nvmlDeviceGetHandleByIndex(1)
+threading.Thread(target=lambda: n.nvmlDeviceGetPowerUsage(g), daemon=True).start()
+time.sleep(0.1)
+begun = time.monotonic()
+n.nvmlDeviceGetPowerUsage(a)
+say(time.monotonic() - begun < 30)
+"""
+    assert machine.nvml("import time\n" + script) is True
+
+
+def test_accounts_survive_their_processes(machine, until) -> None:
+    stays = machine.attached(1, 20, "2G")
+    script = """
+a = n.nvmlDeviceGetHandleByIndex(1)
+modes = [n.nvmlDeviceGetAccountingMode(a), error(n.nvmlDeviceGetAccountingPids, a)[1]]
+n.nvmlDeviceSetAccountingMode(a, 1)
+say([*modes, n.nvmlDeviceGetAccountingMode(a), n.nvmlDeviceGetAccountingBufferSize(a),
+     n.nvmlDeviceGetAccountingPids(a)])
+"""
+    assert machine.nvml(script) == [0, 3, 1, 4000, [stays.pid]]
+    short = machine.workload("--gpu", "1", "--sm", "50", "--memory", "3G", "--seconds", "1")
+    assert short.wait(timeout=20) == 0
+    until(lambda: short.pid not in machine.pids(1), "it has ended")
+    script = f"""
+import time
+a = n.nvmlDeviceGetHandleByIndex(1)
+def stats(pid):
+    s = n.nvmlDeviceGetAccountingStats(a, pid)
+    return [s.gpuUtilization, s.maxMemoryUsage, s.time, abs(s.startTime / 1e6 - time.time()) < 60, s.isRunning]
+say([n.nvmlDeviceGetAccountingPids(a), stats({stays.pid}), stats({short.pid}),
+     error(n.nvmlDeviceGetAccountingStats, a, 1)[1]])
+"""
+    pids, running, ended, unknown = machine.nvml(script)
+    assert pids == [stays.pid, short.pid] and unknown == 6
+    assert running == [20, 2 * GB, 0, True, 1]
+    assert ended[:2] == [50, 3 * GB] and 900 <= ended[2] <= 20000 and ended[3:] == [True, 0]

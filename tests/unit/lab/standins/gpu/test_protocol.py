@@ -104,7 +104,7 @@ def test_the_values_of_the_functions() -> None:
         ("call nvmlDeviceGetTotalEnergyConsumption 0", answers.NOT_SUPPORTED),
         ("call nvmlDeviceGetMPSComputeRunningProcesses 0", answers.NOT_SUPPORTED),
         ("call nvmlDeviceGetMigMode 0", answers.NOT_SUPPORTED),
-        ("call nvmlDeviceGetAccountingMode 1", answers.NOT_SUPPORTED),
+        ("call nvmlDeviceGetAccountingPids 1", answers.NOT_SUPPORTED),
         ("call nvmlDeviceGetHandleByIndex 2", answers.INVALID_ARGUMENT),
         ("call nvmlDeviceGetHandleByUUID GPU-zz", answers.NOT_FOUND),
         ("call nvmlDeviceGetHandleByUUID GPU-a", answers.NOT_FOUND),
