@@ -17,6 +17,9 @@ BENCHMARKS = {
     "submit-rpc": "submit_rpc",
     "launch": "launch",
     "agent": "agent",
+    "agent-slurm": "polling",
+    "fleet": "fleet",
+    "latency": "latency",
     "pool-use": "pool_use",
 }
 RESULTS = Path(__file__).parent / "results" / "latest.json"

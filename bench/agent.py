@@ -1,7 +1,7 @@
 """CPU and memory of the agent on a node with 8 GPUs and 48 processes, against nvitop's exporter on the same GPUs.
 
 The GPUs are the stand-in's, so what the library itself costs is the same for both and in both figures. Each process is
-a job of its own, the most that the agent can have to do.
+a job of its own, the most that the agent can have to do. Both run twice, with a sample every second and every five.
 """
 
 import json
@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lab import Setting
@@ -24,41 +25,62 @@ from slurm_gpushare.grant import Grant
 from slurm_gpushare.lab.params import gpu_list
 from slurm_gpushare.lab.source import source_root
 from slurm_gpushare.launch import LaunchRecord, record_to_json
+from slurm_gpushare.metrics.spool import USAGE
 from slurm_gpushare.policy.compile import to_node_json
 from slurm_gpushare.policy.load import parse_policy
 
 GPUS = 8
 PROCESSES = 48
-SECONDS = 60  # one sample a second
-SETTLE = 5.0
+INTERVALS = (1, 5)  # seconds
+SECONDS = 60
+SETTLE = 10.0
 DEADLINE = 30.0
 NODE = "bench"
-PORT = 18437
+PORT = 18437  # of the first exporter
 EXPORTER = "nvitop-exporter==1.7.2"
-POLICY = "partitions: {shard: shard}\nbackends: {shard: {gpu_memory: 16280 MiB}}\nagent: {interval: 1}\n"
-TICKS = os.sysconf("SC_CLK_TCK")
+POLICY = "partitions: {{shard: shard}}\nbackends: {{shard: {{gpu_memory: 16280 MiB}}}}\nagent: {{interval: {}}}\n"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An agent and an exporter that sample as often."""
+
+    interval: int  # seconds
+    folder: Path  # the agent's
+    agent: subprocess.Popen
+    port: int  # the exporter's
+    exporter: subprocess.Popen
+
+    @property
+    def cpu(self) -> tuple[float, float]:
+        """Return the seconds of CPU time that each has had."""
+        return cpu_seconds(self.agent.pid), cpu_seconds(self.exporter.pid)
 
 
 def run(setting: Setting) -> Iterator[Result]:
     """Yield milliseconds of CPU time per sample, and megabytes resident. Raises GpushareError."""
     if os.geteuid() != 0:
         raise GpushareError("the agent benchmark writes launch records, which are root's: run it as root")
-    seconds = setting.runs or SECONDS
+    seconds = max(setting.runs or SECONDS, INTERVALS[-1])
     build = source_root() / "build" / "bench"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpushare-bench-")))
         environment = _start_gpus(stack, build, folder)
-        agent = _start_agent(stack, folder, environment)
-        exporter = _start_exporter(stack, build, environment)
+        venv = _exporter(build)
+        pairs = [_start_pair(stack, folder, environment, venv, each) for each in INTERVALS]
         time.sleep(SETTLE)
-        before = _cpu(agent.pid), _cpu(exporter.pid)
+        before = [pair.cpu for pair in pairs]
         time.sleep(seconds)
-        ours, other = (now - then for now, then in zip((_cpu(agent.pid), _cpu(exporter.pid)), before, strict=True))
-        memory = _resident(agent.pid), _resident(exporter.pid)
-        _check(folder, agent, exporter)
+        after = [pair.cpu for pair in pairs]
+        memory = resident(pairs[0].agent.pid), resident(pairs[0].exporter.pid)
+        for pair in pairs:
+            _check(pair)
     peer = EXPORTER.replace("==", " ")
-    times = ours / seconds * 1e3, other / seconds * 1e3
-    yield Result("agent: CPU per sample", peer, *times, "ms", seconds, Bound(TIMES, 0.5))
+    for pair, then, now in zip(pairs, before, after, strict=True):
+        samples = seconds // pair.interval
+        ours, other = ((late - early) / samples * 1e3 for late, early in zip(now, then, strict=True))
+        name = f"agent: CPU per sample, one every {pair.interval} s"
+        yield Result(name, peer, ours, other, "ms", samples, Bound(TIMES, 0.5))
     yield Result("agent: resident memory", peer, *memory, "MB", 1, Bound(MOST, 60))
 
 
@@ -84,52 +106,57 @@ def _start_gpus(stack: ExitStack, build: Path, folder: Path) -> dict[str, str]:
         _start(stack, argv, environment | job)
         grant = Grant("shard", 1, 0.16, 16, None, 1, "bench", "gpu:0.16", "")
         record = LaunchRecord(number, 0, 0, "root", NODE, NODE, time.time(), grant, (gpu,))
-        path = Path(paths.launch_record(NODE, number, str(folder / "run")))
-        path.parent.mkdir(parents=True)
-        path.write_text(record_to_json(record))
+        for interval in INTERVALS:
+            path = Path(paths.launch_record(NODE, number, str(folder / str(interval) / "run")))
+            path.parent.mkdir(parents=True)
+            path.write_text(record_to_json(record))
     return environment
 
 
-def _start_agent(stack: ExitStack, folder: Path, environment: dict[str, str]) -> subprocess.Popen:
-    policy = folder / "node.json"
-    policy.write_text(to_node_json(parse_policy(POLICY).policy))
-    argv = [Path(sys.executable).with_name("gpushare"), "agent", "--node", NODE, "--policy", policy]
-    argv += ["--run-dir", folder / "run", "--spool-dir", folder / "spool"]
-    agent = _start(stack, argv, environment)
-    _until(lambda: os.path.exists(paths.agent_socket(NODE, str(folder / "run"))), "the agent did not come up", agent)
-    return agent
-
-
-def _start_exporter(stack: ExitStack, build: Path, environment: dict[str, str]) -> subprocess.Popen:
+def _exporter(build: Path) -> Path:
+    """Return the environment of the exporter, made where it is missing."""
     venv = build / "exporter"
     if not (venv / "bin/nvitop-exporter").exists():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
         pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", EXPORTER]
         if subprocess.run(pip, check=False).returncode:
             raise GpushareError(f"{EXPORTER} could not be installed into {venv}: the benchmark needs it as the peer")
-    argv = [venv / "bin/nvitop-exporter", "--hostname", NODE, "--port", str(PORT), "--interval", "1"]
+    return venv
+
+
+def _start_pair(stack: ExitStack, folder: Path, environment: dict[str, str], venv: Path, interval: int) -> Pair:
+    """Start both; return when both measure."""
+    own, port = folder / str(interval), PORT + interval
+    policy = own / "node.json"
+    policy.write_text(to_node_json(parse_policy(POLICY.format(interval)).policy))
+    argv = [Path(sys.executable).with_name("gpushare"), "agent", "--node", NODE, "--policy", policy]
+    agent = _start(stack, [*argv, "--run-dir", own / "run", "--spool-dir", own / "spool"], environment)
+    _until(lambda: os.path.exists(paths.agent_socket(NODE, str(own / "run"))), "the agent did not come up", agent)
+    argv = [venv / "bin/nvitop-exporter", "--hostname", NODE, "--port", str(port), "--interval", str(interval)]
     exporter = _start(stack, argv, environment)
-    _until(lambda: "process_info_info{" in _metrics(), "nvitop-exporter did not come up", exporter)
-    return exporter
+    _until(lambda: "process_info_info{" in _metrics(port), "nvitop-exporter did not come up", exporter)
+    return Pair(interval, own, agent, port, exporter)
 
 
-def _check(folder: Path, agent: subprocess.Popen, exporter: subprocess.Popen) -> None:
+def _check(pair: Pair) -> None:
     """Raise GpushareError unless both have really measured every process."""
-    seen = sum(line.startswith("process_info_info{") for line in _metrics().splitlines())
-    if exporter.poll() is not None or seen != PROCESSES:
+    seen = sum(line.startswith("process_info_info{") for line in _metrics(pair.port).splitlines())
+    if pair.exporter.poll() is not None or seen != PROCESSES:
         raise GpushareError(f"nvitop-exporter reports {seen} of {PROCESSES} processes: its figures say nothing")
     for number in range(1, PROCESSES + 1):
-        Path(paths.launch_record(NODE, number, str(folder / "run"))).unlink()
-    spool = Path(paths.spool_dir(NODE, str(folder / "spool"))) / "usage.jsonl"
-    _until(lambda: spool.exists() and spool.read_text().count("\n") == PROCESSES, "the agent left no records", agent)
+        Path(paths.launch_record(NODE, number, str(pair.folder / "run"))).unlink()
+    spool = Path(paths.spool_dir(NODE, str(pair.folder / "spool"))) / USAGE
+    _until(
+        lambda: spool.exists() and spool.read_text().count("\n") >= PROCESSES, "the agent left no records", pair.agent
+    )
     used = [json.loads(line)["gpu_seconds_used"] for line in spool.read_text().splitlines()]
     if not all(used):
         raise GpushareError("the agent did not measure what every job used: its figures say nothing")
 
 
-def _metrics() -> str:
+def _metrics(port: int) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             return answer.read().decode()
     except (urllib.error.URLError, OSError):
         return ""
@@ -153,12 +180,12 @@ def _until(ready: Callable[[], bool], what: str, process: subprocess.Popen) -> N
         time.sleep(0.1)
 
 
-def _cpu(pid: int) -> float:
-    """Return the seconds of CPU that a process has had, with its threads and the children that it waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    return sum(int(field) for field in fields[11:15]) / TICKS
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of CPU time of a process with all the threads that it ever had."""
+    # The clock's number as the kernel makes it of a pid; /proc/PID/stat counts in ticks of 10 ms.
+    return time.clock_gettime(~pid << 3 | 2)
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
     """Return the resident megabytes (10^6 bytes) of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
