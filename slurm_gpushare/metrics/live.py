@@ -69,7 +69,7 @@ def memory_of(reading: GpuReading) -> int | None:
     """Return the bytes that the processes on the GPU have; None where that of one is not known."""
     if reading.processes is None or any(each.memory is None for each in reading.processes):
         return None
-    return sum(each.memory for each in reading.processes)
+    return sum(each.memory for each in reading.processes if each.ran is None)
 
 
 def sample_to_json(sample: LiveSample) -> bytes:

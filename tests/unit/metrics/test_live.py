@@ -67,3 +67,9 @@ def test_an_unknown_key_is_refused():
 def test_memory_is_what_the_processes_have_where_all_of_it_is_known(processes, memory):
     reading = GpuReading(0, 3, "GPU-1", "Tesla P100", 16 << 30, 5.0, None, None, None, processes)
     assert live_gpu(3, reading) == LiveGpu(3, "GPU-1", "Tesla P100", 16 << 30, None, memory, None)
+
+
+def test_the_memory_of_processes_that_are_gone_is_nobodys():
+    there, gone = ProcessReading(1, 0.1, 5), ProcessReading(2, 0.1, 7, (1.0, 2.0))
+    reading = GpuReading(0, 0, "GPU-1", None, None, 0.0, 0.2, None, None, (there, gone))
+    assert live_gpu(0, reading).memory == 5

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import subprocess
@@ -24,6 +25,10 @@ def line(**changes):
 def test_a_reading_survives_its_line_but_for_the_time_which_is_the_readers():
     assert decode(encode([READING]), 5.0) == [READING]
     assert decode(encode([]), 5.0) == []
+
+
+def test_a_gpu_of_which_nothing_is_known_is_left_out():
+    assert decode(encode([READING, dataclasses.replace(READING, index=1, fault="GPU is lost")]), 5.0) == [READING]
 
 
 @pytest.mark.parametrize(
