@@ -51,8 +51,15 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_status
     print(f"measured on: {machine(setting.slurm)}")
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    kept = _others(options.results, options.names or list(BENCHMARKS))
+    options.results.write_text(json.dumps(kept + results, indent=1) + "\n", encoding="utf-8")
     return 1 if any(result["holds"] is False for result in results) else 0
+
+
+def _others(path: Path, names: list[str]) -> list[dict]:
+    """Return the results in ``path`` of other benchmarks than ``names``; each result's name begins with its own."""
+    there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return [each for each in there if each["name"].partition(":")[0] in BENCHMARKS.keys() - set(names)]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from slurm_gpushare.launch import LaunchRecord
 from slurm_gpushare.metrics.attribution import Share
 from slurm_gpushare.metrics.gaps import Gaps
 from slurm_gpushare.metrics.histogram import Histogram, bytes_bin, bytes_of, share_bin, share_of
-from slurm_gpushare.metrics.nvml import GpuReading
+from slurm_gpushare.metrics.readings import GpuReading
 from slurm_gpushare.metrics.series import Series
 from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN, UsageRecord, enforces_text
 
@@ -29,6 +29,7 @@ class Sums:
     over: float = 0.0
     without_process: float | None = None
     read: float | None = None
+    read_seconds: float = 0.0  # in which the processes' own readings were known
     energy: float | None = None
     sm_max: float | None = None
     memory_max: int | None = None
@@ -84,6 +85,7 @@ class Accumulator:
             sums.over += share.over
             sums.without_process = _plus(sums.without_process, share.without_process)
             sums.read = _plus(sums.read, share.read)
+            sums.read_seconds += 0.0 if share.read is None else share.seconds
             if share.quality == ESTIMATED:
                 sums.estimated += share.seconds
             sm = min(1.0, share.used / share.seconds)
@@ -128,9 +130,12 @@ class Accumulator:
         span = max(0.0, ended - self._job.started)
         sums = self._sums
         known = sums.sampled > 0
+        few = sums.sampled * _ESTIMATED_SHARE  # seconds
         quality = UNKNOWN
         if known:
-            quality = ESTIMATED if sums.estimated > sums.sampled * _ESTIMATED_SHARE else MEASURED
+            quality = ESTIMATED if sums.estimated > few else MEASURED
+        # What is read of a part of the time alone, such as that the GPU did nothing, is no sum.
+        read = sums.read if sums.sampled - sums.read_seconds <= few else None
         mean = sums.byte_seconds / sums.memory_seconds if sums.memory_seconds > 0 else None
         return UsageRecord(
             cluster=self._job.cluster,
@@ -165,7 +170,7 @@ class Accumulator:
             memory_p50_bytes=self._memory_percentile(0.50),
             memory_p95_bytes=self._memory_percentile(0.95),
             gpu_seconds_without_process=_round(sums.without_process),
-            gpu_seconds_read=_round(sums.read),
+            gpu_seconds_read=_round(read),
             gaps=self._gaps.until(span),
             series=self._series.points(),
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 
 from slurm_gpushare.errors import GrantError
-from slurm_gpushare.metrics.nvml import GpuReading
+from slurm_gpushare.metrics.readings import GpuReading
 
 VERSION = 1
 

@@ -13,8 +13,9 @@ from slurm_gpushare.metrics.gaps import AGENT_DOWN, NO_READING
 from slurm_gpushare.metrics.gpu_hours import GpuHours
 from slurm_gpushare.metrics.jobs import JobFolders, ProcessTracer, is_mps_server
 from slurm_gpushare.metrics.live import NODE, LiveJob, LiveSample, live_gpu
-from slurm_gpushare.metrics.nvml import GpuReading, Nvml, slurm_number
+from slurm_gpushare.metrics.nvml import Nvml
 from slurm_gpushare.metrics.pool import PoolAllocation
+from slurm_gpushare.metrics.readings import GpuReading, slurm_number
 from slurm_gpushare.metrics.running import WHOLE_GPU, RunningJob, only_holder, running_job
 from slurm_gpushare.metrics.spool import RUNNING, Outbox, Spool
 from slurm_gpushare.metrics.track import Step, Track

@@ -16,7 +16,7 @@ from slurm_gpushare import backends
 from slurm_gpushare.launch import LaunchRecord
 from slurm_gpushare.metrics.accumulate import Accumulator
 from slurm_gpushare.metrics.attribution import Holder, Process, Share, attribute
-from slurm_gpushare.metrics.nvml import GpuReading
+from slurm_gpushare.metrics.readings import GpuReading
 from slurm_gpushare.metrics.sampler import LONGEST_LINE, decode
 from slurm_gpushare.metrics.track import Track
 from slurm_gpushare.node_policy import BackendPolicy

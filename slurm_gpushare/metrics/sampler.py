@@ -10,7 +10,8 @@ import re
 import sys
 import time
 
-from slurm_gpushare.metrics.nvml import GpuReading, Nvml, ProcessReading
+from slurm_gpushare.metrics.nvml import Nvml
+from slurm_gpushare.metrics.readings import GpuReading, ProcessReading
 
 VERSION = 1
 LONGEST_LINE = 1 << 20  # bytes

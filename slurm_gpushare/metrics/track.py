@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slurm_gpushare.metrics.attribution import energy_between
-from slurm_gpushare.metrics.nvml import GpuReading
+from slurm_gpushare.metrics.readings import GpuReading
 
 # The energy counter moves in steps of up to 100 ms, so that a shorter interval says nothing about the idle power.
 _SHORTEST_FOR_POWER = 0.5

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from slurm_gpushare.launch import LaunchRecord
-from slurm_gpushare.metrics.nvml import GpuReading, slurm_number
+from slurm_gpushare.metrics.readings import GpuReading, slurm_number
 
 Run = tuple[int, float]  # a job and when its prolog ran, which tells two runs of a requeued job apart
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from slurm_gpushare.accounting.incoming import check
 from slurm_gpushare.metrics.accumulate import Accumulator
 from slurm_gpushare.metrics.attribution import Holder, Process, attribute
-from slurm_gpushare.metrics.nvml import GpuReading
+from slurm_gpushare.metrics.readings import GpuReading
 from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN
 
 from .records import launch
@@ -53,6 +53,10 @@ def test_held_without_a_process_and_what_was_read(sums):
     record = sums.record(1002.0)
     assert record.gpu_seconds_without_process == 0.25 and record.gpu_seconds_idle == 0.25
     assert record.gpu_seconds_read == 0.5 and record.gpu_seconds_used == 0.25
+    # Of this second the process's own reading is not known, so that there is no sum of readings any more.
+    sums.add(attribute(1.0, 0.5, [Holder(1, 0.25, 1.0)], [Process((1, 1), 1, None, 1)]).shares[1])
+    record = sums.record(1003.0)
+    assert record.gpu_seconds_read is None and record.gpu_seconds_used == 0.75
 
 
 def test_gaps_tell_when_and_why(sums):

@@ -5,7 +5,7 @@ import pytest
 
 from slurm_gpushare.errors import GrantError
 from slurm_gpushare.metrics.live import LiveGpu, LiveJob, LiveSample, live_gpu, sample_from_json, sample_to_json
-from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
+from slurm_gpushare.metrics.readings import GpuReading, ProcessReading
 
 GPU = LiveGpu(1, "GPU-1", "Tesla P100", 16 << 30, 0.25, 1 << 30, 100.0)
 HELD = {"memory": "enforced", "compute": "advisory", "faults": "none"}

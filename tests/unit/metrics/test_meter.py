@@ -8,7 +8,7 @@ import pytest
 from slurm_gpushare.metrics import meter as module
 from slurm_gpushare.metrics.attribution import Holder, Process, attribute
 from slurm_gpushare.metrics.meter import Meter
-from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
+from slurm_gpushare.metrics.readings import GpuReading, ProcessReading
 from slurm_gpushare.metrics.spool import Spool
 from slurm_gpushare.node_policy import BackendPolicy, ContainerPolicy, NodePolicy
 

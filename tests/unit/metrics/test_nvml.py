@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_gpushare.metrics.nvml import (
-    Nvml,
-    ProcessReading,
-    merge_processes,
-    shares_by_pid,
-    slurm_number,
-    with_ended,
-)
+from slurm_gpushare.metrics.nvml import Nvml
+from slurm_gpushare.metrics.readings import ProcessReading, merge_processes, shares_by_pid, slurm_number, with_ended
 
 UNINITIALIZED, NOT_SUPPORTED, NOT_FOUND, LIBRARY, GPU_IS_LOST, MISMATCH = 1, 3, 6, 12, 15, 18
 

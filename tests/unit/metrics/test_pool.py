@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
 from slurm_gpushare.metrics.pool import PoolJob, find_allocation
+from slurm_gpushare.metrics.readings import GpuReading, ProcessReading
 from slurm_gpushare.metrics.sampler import encode
 from slurm_gpushare.node_policy import BackendPolicy
 from slurm_gpushare.usage import MEASURED, UNKNOWN

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
+from slurm_gpushare.metrics.readings import GpuReading, ProcessReading
 from slurm_gpushare.metrics.sampler import decode, encode
 
 READING = GpuReading(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurm_gpushare.gpu_hour import GpuHour
-from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
+from slurm_gpushare.metrics.readings import GpuReading, ProcessReading
 from slurm_gpushare.metrics.server import LONGEST_WAIT, ServerMeter
 from slurm_gpushare.metrics.server_jobs import Answer, ServerJob
 

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from slurm_gpushare.metrics.nvml import GpuReading
+from slurm_gpushare.metrics.readings import GpuReading
 from slurm_gpushare.metrics.track import Track
 
 READING = GpuReading(0, 0, "GPU-1", "x", 1, 0.0, 0.5, 100.0, None, ())

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from slurm_gpushare.grant import Grant
 from slurm_gpushare.launch import LaunchRecord
-from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
+from slurm_gpushare.metrics.readings import GpuReading, ProcessReading
 from slurm_gpushare.watch.judge import Holding, Judge, holdings
 
 RUN = (7, 100.0)

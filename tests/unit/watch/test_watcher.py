@@ -8,7 +8,7 @@ from slurm_gpushare.errors import BrokenInstallation
 from slurm_gpushare.grant import Grant
 from slurm_gpushare.launch import LaunchRecord, record_to_json
 from slurm_gpushare.metrics.jobs import JobFolders
-from slurm_gpushare.metrics.nvml import GpuReading, ProcessReading
+from slurm_gpushare.metrics.readings import GpuReading, ProcessReading
 from slurm_gpushare.node_policy import BackendPolicy, ContainerPolicy, NodePolicy
 from slurm_gpushare.watch.judge import Judge
 from slurm_gpushare.watch.limits import Limits
