@@ -15,6 +15,8 @@ from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN, UsageRecord, enfo
 
 # A few intervals in which readings did not agree do not make a long job's figures an estimate.
 _ESTIMATED_SHARE = 0.01
+# An agent's first sample, and the first by another function, have no readings of processes.
+_READ_SHARE = 0.9
 _MOST_PROCESSES = 100_000  # are told apart; in a pool their numbers are the user's word
 
 
@@ -130,12 +132,11 @@ class Accumulator:
         span = max(0.0, ended - self._job.started)
         sums = self._sums
         known = sums.sampled > 0
-        few = sums.sampled * _ESTIMATED_SHARE  # seconds
         quality = UNKNOWN
         if known:
-            quality = ESTIMATED if sums.estimated > few else MEASURED
-        # What is read of a part of the time alone, such as that the GPU did nothing, is no sum.
-        read = sums.read if sums.sampled - sums.read_seconds <= few else None
+            quality = ESTIMATED if sums.estimated > sums.sampled * _ESTIMATED_SHARE else MEASURED
+        # That the GPU did nothing for a while is read everywhere: by itself it is no sum of readings.
+        read = sums.read if sums.read_seconds >= sums.sampled * _READ_SHARE else None
         mean = sums.byte_seconds / sums.memory_seconds if sums.memory_seconds > 0 else None
         return UsageRecord(
             cluster=self._job.cluster,
