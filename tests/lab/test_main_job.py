@@ -1,5 +1,7 @@
 """The main job: a fraction asked for, placed, run in a container with its data, measured, and reported."""
 
+import json
+
 import pytest
 
 from tests.lab.cluster import Cluster
@@ -59,6 +61,21 @@ def test_the_report_agrees_with_sacct(cluster: Cluster, quarters: list[int]) -> 
         # Each job keeps 20 % of the multiprocessors busy while it trains, on a GPU that four of them do not fill.
         assert 0 < line["gpu_seconds_used"] <= 0.2 * (elapsed + 1)
         assert line["memory_peak_bytes"] == 3 * 1024**3
+
+
+def test_sums_are_those_of_the_runs(cluster: Cluster, quarters: list[int]) -> None:
+    def sums(*options: str, user: str = "root") -> list[dict]:
+        argv = ["gpushare", "report", "usage", "--format", "json", "-r", "bitfusion", "-s", "CD", *options]
+        return json.loads(cluster.out(*argv, user=user))
+
+    runs = cluster.report("-r", "bitfusion", "-s", "CD", "-S", "00:00")
+    for name in ("user", "account"):
+        for line in sums("--by", f"{name},day"):
+            mine = [run for run in runs if run[name] == line[name] and run["start"].startswith(line["day"])]
+            assert line["runs"] == len(mine) > 0
+            for amount in ("gpu_seconds_reserved", "gpu_seconds_used"):
+                assert line[amount] == pytest.approx(sum(run[amount] for run in mine), abs=0.01)
+    assert {line["user"] for line in sums("--by", "user", user="bob")} == {"bob"}
 
 
 def test_a_user_sees_own_jobs_alone(cluster: Cluster, quarters: list[int]) -> None:
