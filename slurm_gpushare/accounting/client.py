@@ -43,20 +43,29 @@ def report_jobs(service: str, selection: Selection) -> JobsAnswer:
 
 
 @dataclass(frozen=True)
-class UsageAnswer:
-    """What the service said: lines with the keys of Sums."""
+class LinesAnswer:
+    """What the service said: lines with the keys of Sums, or of Advice."""
 
     lines: list[dict]
     warnings: list[str]
 
 
-def report_usage(service: str, by: tuple[str, ...], selection: Selection) -> UsageAnswer:
+def report_usage(service: str, by: tuple[str, ...], selection: Selection) -> LinesAnswer:
     """Ask the service for sums over the runs of ``selection`` by the names of ``by``; raises StoreError likewise."""
+    return _lines(service, f"/v1/report/usage?by={','.join(by)}&{to_query(selection)}")
+
+
+def report_advice(service: str, selection: Selection) -> LinesAnswer:
+    """Ask the service with how much less the runs of ``selection`` would have done; raises StoreError likewise."""
+    return _lines(service, f"/v1/report/advice?{to_query(selection)}")
+
+
+def _lines(service: str, page: str) -> LinesAnswer:
     return _get(
         service,
-        f"/v1/report/usage?by={','.join(by)}&{to_query(selection)}",
+        page,
         _TIMEOUT,
-        lambda answer: UsageAnswer(list(answer["lines"]), [str(line) for line in answer["warnings"]]),
+        lambda answer: LinesAnswer(list(answer["lines"]), [str(line) for line in answer["warnings"]]),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 
 from aiohttp import web
 
+from slurm_gpushare.accounting.advice import advise
 from slurm_gpushare.accounting.dimensions import parse_by
 from slurm_gpushare.accounting.gather import Gather
 from slurm_gpushare.accounting.identity import Identity, IdentityError, identify
@@ -81,6 +82,7 @@ class Service:
         app.router.add_post("/v1/usage", self.post_usage)
         app.router.add_get("/v1/report/jobs", self.report_jobs, allow_head=False)
         app.router.add_get("/v1/report/usage", self.report_usage, allow_head=False)
+        app.router.add_get("/v1/report/advice", self.report_advice, allow_head=False)
         app.router.add_post("/v1/live", self.post_live)
         app.router.add_get("/v1/live", self.live, allow_head=False)
         app.on_startup.append(self._begin)
@@ -146,6 +148,15 @@ class Service:
         lines = await _in(self._sql, self._sums, selection, by)
         return web.json_response({"lines": lines, "warnings": warnings})
 
+    async def report_advice(self, request: web.Request) -> web.Response:
+        """GET /v1/report/advice?start=SECONDS&end=SECONDS[&…], the rest as of /v1/report/jobs.
+
+        Answers 200 ``{"lines": [object with the keys of Advice, …], "warnings": [TEXT, …]}``.
+        """
+        selection, warnings = await self._selected(request, dict(request.query))
+        lines = await _in(self._sql, self._advice, selection)
+        return web.json_response({"lines": lines, "warnings": warnings})
+
     async def _selected(self, request: web.Request, query: dict[str, str]) -> tuple[Selection, list[str]]:
         """Return what who asks may see of what they ask for, brought up to date, and what could not be."""
         who = await self._who(request)
@@ -177,6 +188,10 @@ class Service:
         found = pieces(*self._known(selection), time.time())
         chosen = [one for one in found if selection.takes(one)]
         return [asdict(line) for line in summarise(chosen, by, selection.start, selection.end)]
+
+    def _advice(self, selection: Selection) -> list[dict]:
+        rows, records = self._known(selection)
+        return [asdict(line) for line in advise([row for row in rows if selection.takes(row)], records)]
 
     async def _written(self, request: web.Request, what: str) -> tuple[Identity, bytes]:
         """Return who writes, and the body; refuse all but root and SlurmUser before it is read."""

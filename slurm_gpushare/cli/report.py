@@ -1,7 +1,7 @@
 """`gpushare report`: what jobs reserved and what they used."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -46,6 +46,23 @@ SUMS = {
     "gpu_seconds_unmeasured": "Unmeasured h",
     "used_of_reserved": "Used %",
     "energy_joules": "kWh",
+}
+# The keys of Advice (slurm_gpushare/accounting/advice.py) and their headings; "" is not in the table.
+ADVICE = {
+    "user": "User",
+    "account": "Account",
+    "backend": "Backend",
+    "gpu": "GPU",
+    "request": "Request",
+    "fraction": "",
+    "jobs": "Jobs",
+    "jobs_unknown": "Unknown",
+    "sm_p95": "p95 %",
+    "memory_peak_bytes": "Peak MiB",
+    "fraction_advised": "Advice",
+    "memory_advised_bytes": "",
+    "gpu_seconds_reserved": "Reserved h",
+    "gpu_seconds_freed": "Freed h",
 }
 
 
@@ -202,6 +219,30 @@ def usage(
         print_rows(rows, (*by, *SUMS), "table", headings=SUMS | {name: name.capitalize() for name in by}, cells=_sum)
 
 
+@report.command()
+@_selection
+@format_option()
+def advice(start: float | None, end: float | None, service: str | None, output_format: str, **names: tuple) -> None:
+    """With how much less of a GPU jobs would have done; those of the last 30 days, unless -S says otherwise.
+
+    Jobs of a user that asked for the same are taken together. "Advice" is the smallest share in which each of them
+    would have fitted: its use in 95 % of the time, and the most memory that it held. "Freed h" are the GPU-hours that
+    others could have had. It rests on "Jobs" runs; of "Unknown" too little was measured.
+    """
+    from slurm_gpushare.accounting.client import report_advice
+
+    selection = _chosen(start, end, (_midnight() - timedelta(days=30)).timestamp(), **names)
+    answer = report_advice(service or _service(), selection)
+    _warn(answer.warnings)
+    if output_format != "table":
+        print_rows(answer.lines, ADVICE, output_format)
+    elif not answer.lines:
+        click.echo("No job is known that would have done with a smaller share.")
+    else:
+        headings = {name: heading for name, heading in ADVICE.items() if heading}
+        print_rows(answer.lines, tuple(headings), "table", headings=headings, cells=_advised)
+
+
 def local_time(moment: float | None) -> str | None:
     """Return seconds since the epoch as ISO 8601 in the local time zone, with its offset."""
     return None if moment is None else datetime.fromtimestamp(round(moment)).astimezone().isoformat()
@@ -264,6 +305,16 @@ def _sum(column: str, value: object) -> str:
     if column == "energy_joules":
         return f"{value / 3.6e6:.3f}"
     return f"{100 * value:.0f}" if column == "used_of_reserved" else str(value)
+
+
+def _advised(column: str, value: object) -> str:
+    if column == "sm_p95":
+        return f"{100 * value:.0f}"
+    if column.endswith("_bytes"):
+        return f"{value / 1024**2:.0f}"
+    if column.startswith("gpu_seconds"):
+        return f"{value / 3600:.2f}"
+    return f"gpu:{format_fraction(value)}" if column == "fraction_advised" else str(value)
 
 
 def _service() -> str:

@@ -122,9 +122,12 @@ class Cluster:
 
     def pool(self, server: int = 1) -> dict:
         """Return a pool server's own state: its GPUs, allocations, and what it granted, refused and released so far."""
-        config = "/etc/lab/pool.json" if server == 1 else f"/etc/lab/pool{server}.json"
-        judge = ["-m", "slurm_gpushare.lab.standins.bitfusion.inspect", "--config", config]
-        return json.loads(self.out("/opt/gpushare/bin/python3", *judge))
+        return json.loads(self.inspect_pool("pool" if server == 1 else f"pool{server}", check=True).stdout)
+
+    def inspect_pool(self, name: str, check: bool = False) -> subprocess.CompletedProcess:
+        """Ask a pool server (pool, pool2) for its own state, as JSON."""
+        judge = ["-m", "slurm_gpushare.lab.standins.bitfusion.inspect", "--config", f"/etc/lab/{name}.json"]
+        return self.run("/opt/gpushare/bin/python3", *judge, check=check)
 
     def allocations(self) -> list[dict]:
         """Return the allocations that the pool holds now."""

@@ -45,11 +45,13 @@ def kill(cluster: Cluster, daemon: str, signal: str = "KILL") -> None:
 
 
 def start(cluster: Cluster, daemon: str) -> None:
-    """Start a daemon again."""
+    """Start a daemon again; a pool server is back when it answers."""
     _, user, node, command = DAEMONS[daemon]
     log = "/var/log/lab/again-" + daemon.replace(" ", "-")
     cluster.run("sh", "-c", f"setsid sh -c '{command}' </dev/null >>{log} 2>&1 &", user=user, node=node)
     until(f"{daemon} again", lambda: pids(cluster, daemon))
+    if daemon in ("pool", "pool2"):
+        until(f"an answer of {daemon}", lambda: cluster.inspect_pool(daemon).returncode == 0)
 
 
 def start_those_that_are_down(cluster: Cluster, names: list[str]) -> None:

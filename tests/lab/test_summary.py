@@ -79,9 +79,11 @@ def gpus(lab: Cluster, job: int | str) -> dict:
 
 @pytest.fixture(scope="module")
 def shares(lab: Cluster) -> list[int]:
-    """Two quarters of one GPU beside each other, both ended."""
+    """Two quarters of one GPU beside each other, both ended and summed up."""
     jobs = [submit(lab), submit(lab, work="gpu-workload --gpu 0 --sm 5 --memory 1G --seconds 12")]
     assert [lab.wait(job) for job in jobs] == ["COMPLETED"] * 2
+    for job in jobs:
+        summary(lab, job)
     return jobs
 
 
@@ -115,7 +117,6 @@ def test_reportseff_shows_it(lab: Cluster, shares: list[int], wheel: Path) -> No
     )
     rows = {line.split("|")[0]: line.split("|")[1:] for line in text.splitlines()}
     for job in shares:
-        summary(lab, job)
         node = gpus(lab, job)
         (gpu,) = node["gpu_utilization"]
         efficiency, memory = (float(value) for value in rows[str(job)][:2])

@@ -30,7 +30,7 @@ from slurm_gpushare.metrics.live import LONGEST, LiveGpu, LiveJob, LiveSample, s
 from slurm_gpushare.metrics.sender import post
 from slurm_gpushare.slurm.command import SlurmError
 from slurm_gpushare.usage import usage_to_json
-from tests.unit.accounting.month import RECORDS, RUNS, T, used
+from tests.unit.accounting.month import GIB, RECORDS, RUNS, T, used
 
 SLURM_USER = 64030
 PERIOD = Selection(T, T + 2000)
@@ -325,6 +325,21 @@ def test_sums_are_of_what_who_asks_may_see(serve, as_uid) -> None:
     assert used("node") == {"n1": 60, None: None}  # the second is a run of two nodes that nobody measured
     with pytest.raises(StoreError, match="alice"):
         used("user", replace(period, users=("alice",)))
+
+
+def test_advice_is_on_what_who_asks_may_see(serve, as_uid) -> None:
+    service = serve()
+    told = {"sm_p95": 0.1, "memory_peak_bytes": GIB, "memory_share_bytes": 4 * GIB}
+    for record in (used(2, 400, 500, 0.1, **told), used(4, 400, 500, 0.1, user="bob", uid=1002, **told)):
+        assert service.send(usage_to_json(record).encode())[0] == 200
+
+    def users(**chosen: tuple) -> list[str]:
+        return [line["user"] for line in client.report_advice(service.url, Selection(T, T + 1000, **chosen)).lines]
+
+    as_uid(0)
+    assert users() == ["alice", "bob"] and users(accounts=("biology",)) == ["bob"]
+    as_uid(1002)
+    assert users() == ["bob"]
 
 
 def test_the_client_tells_one_line_when_nobody_answers(as_uid) -> None:

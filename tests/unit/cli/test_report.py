@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slurm_gpushare.accounting import client
+from slurm_gpushare.accounting.advice import Advice, advise
 from slurm_gpushare.accounting.report import KEYS, build
 from slurm_gpushare.accounting.selection import JobRef, Selection
 from slurm_gpushare.accounting.usage_report import Sums, pieces, summarise
@@ -155,11 +156,11 @@ def sums(monkeypatch: pytest.MonkeyPatch) -> list:
     """The service's substitute of sums over the same history; returns what it was asked."""
     asked = []
 
-    def ask(service: str, by: tuple, selection: Selection) -> client.UsageAnswer:
+    def ask(service: str, by: tuple, selection: Selection) -> client.LinesAnswer:
         asked.append((by, selection))
         found = [one for one in pieces(month.RUNS, month.RECORDS, T + 1000) if selection.takes(one)]
         lines = [asdict(line) for line in summarise(found, by, selection.start, selection.end)]
-        return client.UsageAnswer(json.loads(json.dumps(lines)), [])
+        return client.LinesAnswer(json.loads(json.dumps(lines)), [])
 
     monkeypatch.setattr(client, "report_usage", ask)
     return asked
@@ -203,3 +204,25 @@ def test_sums_of_nothing_say_so(sums: list) -> None:
 def test_what_cannot_be_summed_is_wrong_usage(sums: list, arguments: list[str], said: str) -> None:
     result = usage(*arguments)
     assert result.exit_code == 2 and said in result.stderr and sums == []
+
+
+# Advice
+
+
+def advice(*arguments: str) -> Result:
+    return CliRunner().invoke(command.report, ["advice", "--service", "http://s:1", *arguments])
+
+
+def test_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = [month.run(1, 0, 100)]
+    told = {"sm_p95": 0.1, "memory_peak_bytes": month.GIB, "memory_share_bytes": 4 * month.GIB}
+    lines = [asdict(one) for one in advise(history, [month.used(1, 0, 100, 0.1, **told)])]
+    monkeypatch.setattr(client, "report_advice", lambda service, selection: client.LinesAnswer(lines, ["late"]))
+    assert tuple(command.ADVICE) == tuple(item.name for item in fields(Advice))
+    result = advice()
+    assert result.exit_code == 0 and result.stderr == "gpushare: warning: late\n"
+    assert result.stdout.splitlines()[2].split()[-8:] == ["gpu:0.25", "1", "0", "10", "1024", "gpu:0.1", "0.01", "0.00"]
+    (row,) = json.loads(advice("--format", "json").stdout)
+    assert row["fraction_advised"] == 0.1 and row["gpu_seconds_freed"] == 15
+    lines.clear()
+    assert advice().stdout == "No job is known that would have done with a smaller share.\n"
