@@ -19,54 +19,28 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class JobsAnswer:
-    """What the service said: runs with the keys of RunReport, times as seconds since the epoch."""
+class Answer:
+    """What the service said to one report: its data (accounting/reports.py tells the keys), and warnings to show."""
 
-    runs: list[dict]
+    data: dict
     warnings: list[str]
 
 
-def report_jobs(service: str, selection: Selection) -> JobsAnswer:
-    """Ask the service at ``service`` (such as ``http://host:6827``) for the runs of ``selection``.
+def ask(service: str, report: str, selection: Selection, **parameters: str) -> Answer:
+    """Ask the service at ``service`` (such as ``http://host:6827``) for one of accounting/reports.py's REPORTS.
 
     Raises
     ------
     StoreError
         The service cannot be reached, refuses, or its answer is not readable; or munge is away.
     """
-    return _get(
-        service,
-        f"/v1/report/jobs?{to_query(selection)}",
-        _TIMEOUT,
-        lambda answer: JobsAnswer(list(answer["runs"]), [str(line) for line in answer["warnings"]]),
-    )
+    own = urllib.parse.urlencode(parameters) + "&" if parameters else ""
 
+    def read(answer: dict) -> Answer:
+        warnings = [str(line) for line in answer.pop("warnings")]
+        return Answer(answer, warnings)
 
-@dataclass(frozen=True)
-class LinesAnswer:
-    """What the service said: lines with the keys of Sums, or of Advice."""
-
-    lines: list[dict]
-    warnings: list[str]
-
-
-def report_usage(service: str, by: tuple[str, ...], selection: Selection) -> LinesAnswer:
-    """Ask the service for sums over the runs of ``selection`` by the names of ``by``; raises StoreError likewise."""
-    return _lines(service, f"/v1/report/usage?by={','.join(by)}&{to_query(selection)}")
-
-
-def report_advice(service: str, selection: Selection) -> LinesAnswer:
-    """Ask the service with how much less the runs of ``selection`` would have done; raises StoreError likewise."""
-    return _lines(service, f"/v1/report/advice?{to_query(selection)}")
-
-
-def _lines(service: str, page: str) -> LinesAnswer:
-    return _get(
-        service,
-        page,
-        _TIMEOUT,
-        lambda answer: LinesAnswer(list(answer["lines"]), [str(line) for line in answer["warnings"]]),
-    )
+    return _get(service, f"/v1/report/{report}?{own}{to_query(selection)}", _TIMEOUT, read)
 
 
 def live(service: str) -> dict:

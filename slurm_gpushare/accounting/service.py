@@ -10,27 +10,23 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from aiohttp import web
 
-from slurm_gpushare.accounting.advice import advise
-from slurm_gpushare.accounting.dimensions import parse_by
 from slurm_gpushare.accounting.gather import Gather
 from slurm_gpushare.accounting.identity import Identity, IdentityError, identify
 from slurm_gpushare.accounting.incoming import parse_lines
 from slurm_gpushare.accounting.live import LiveBoard
 from slurm_gpushare.accounting.refresh import Refresher
-from slurm_gpushare.accounting.report import SLACK, build
+from slurm_gpushare.accounting.reports import REPORTS
 from slurm_gpushare.accounting.selection import Selection, from_query
 from slurm_gpushare.accounting.store import Store
 from slurm_gpushare.accounting.summaries import Summaries
-from slurm_gpushare.accounting.usage_report import pieces, summarise
 from slurm_gpushare.errors import GrantError, RequestError, StoreError
 from slurm_gpushare.metrics.live import LONGEST, sample_from_json
 from slurm_gpushare.slurm.command import SlurmError
 from slurm_gpushare.slurm.config import slurm_user
-from slurm_gpushare.slurm.sacct import JobRow
 from slurm_gpushare.usage import UsageRecord
 
 MAX_BODY = 8 << 20  # bytes; an agent sends a few hundred records, of less than 10 KiB each, at a time
@@ -80,9 +76,7 @@ class Service:
         """Return the application."""
         app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
         app.router.add_post("/v1/usage", self.post_usage)
-        app.router.add_get("/v1/report/jobs", self.report_jobs, allow_head=False)
-        app.router.add_get("/v1/report/usage", self.report_usage, allow_head=False)
-        app.router.add_get("/v1/report/advice", self.report_advice, allow_head=False)
+        app.router.add_get("/v1/report/{name}", self.report, allow_head=False)
         app.router.add_post("/v1/live", self.post_live)
         app.router.add_get("/v1/live", self.live, allow_head=False)
         app.on_startup.append(self._begin)
@@ -121,41 +115,23 @@ class Service:
         _over(who, request.raw_path.encode(), "the path with its query")
         return web.json_response(self._live.view(None if await self._is_operator(who.uid) else who.uid))
 
-    async def report_jobs(self, request: web.Request) -> web.Response:
-        """GET /v1/report/jobs?start=SECONDS&end=SECONDS[&user=NAME,…][&job=ID,…][&account=…][&partition=…][&state=…].
+    async def report(self, request: web.Request) -> web.Response:
+        """GET /v1/report/NAME?start=SECONDS&end=SECONDS[&user=NAME,…][&job=ID,…][&account=…][&partition=…][&state=…].
 
-        Answers 200 ``{"runs": [object with the keys of RunReport, …], "warnings": [TEXT, …]}``; times are seconds since
-        the epoch. Root and SlurmUser see all runs, others their own.
+        NAME is one of REPORTS, which may have parameters of its own. Answers 200 with its object and
+        ``"warnings": [TEXT, …]``. Root and SlurmUser see all runs, others their own.
         """
-        selection, warnings = await self._selected(request, dict(request.query))
-        runs = await _in(self._sql, self._runs, selection)
-        return web.json_response(
-            {"runs": runs, "warnings": warnings + [_lost(run) for run in runs if run["gpus"] == 0]}
-        )
-
-    async def report_usage(self, request: web.Request) -> web.Response:
-        """GET /v1/report/usage?by=NAME,…&start=SECONDS&end=SECONDS[&…], the rest as of /v1/report/jobs.
-
-        Answers 200 ``{"lines": [object with the keys of Sums, …], "warnings": [TEXT, …]}``. Days, weeks and months are
-        those of this host's time zone.
-        """
+        report = REPORTS.get(request.match_info["name"])
+        if report is None:
+            raise _Refusal(404, f"report {request.match_info['name']!r} is not known here: {', '.join(REPORTS)} are")
         query = dict(request.query)
+        given = {name: query.pop(name) for name in report.parameters & set(query)}
+        selection, warnings = await self._selected(request, query)
         try:
-            by = parse_by(query.pop("by", ""))
+            answer = await _in(self._sql, report.answer, self._store, selection, given)
         except RequestError as error:
             raise _Refusal(400, str(error)) from None
-        selection, warnings = await self._selected(request, query)
-        lines = await _in(self._sql, self._sums, selection, by)
-        return web.json_response({"lines": lines, "warnings": warnings})
-
-    async def report_advice(self, request: web.Request) -> web.Response:
-        """GET /v1/report/advice?start=SECONDS&end=SECONDS[&…], the rest as of /v1/report/jobs.
-
-        Answers 200 ``{"lines": [object with the keys of Advice, …], "warnings": [TEXT, …]}``.
-        """
-        selection, warnings = await self._selected(request, dict(request.query))
-        lines = await _in(self._sql, self._advice, selection)
-        return web.json_response({"lines": lines, "warnings": warnings})
+        return web.json_response({**answer, "warnings": warnings + answer.get("warnings", [])})
 
     async def _selected(self, request: web.Request, query: dict[str, str]) -> tuple[Selection, list[str]]:
         """Return what who asks may see of what they ask for, brought up to date, and what could not be."""
@@ -175,23 +151,6 @@ class Service:
         # All users' runs are brought up to date: who asks changes what is shown, not what is known.
         everybody = replace(selection, uid=None, users=None)
         return selection, await _in(self._slurm, self._refresher.refresh, everybody)
-
-    def _known(self, selection: Selection) -> tuple[list[JobRow], list[UsageRecord]]:
-        wide = replace(selection, start=selection.start - SLACK, end=selection.end + SLACK)
-        return self._store.jobs(wide), self._store.usage(wide)
-
-    def _runs(self, selection: Selection) -> list[dict]:
-        found = build(*self._known(selection), selection.start, selection.end)
-        return [asdict(one) for one in found if selection.takes(one)]
-
-    def _sums(self, selection: Selection, by: tuple[str, ...]) -> list[dict]:
-        found = pieces(*self._known(selection), time.time())
-        chosen = [one for one in found if selection.takes(one)]
-        return [asdict(line) for line in summarise(chosen, by, selection.start, selection.end)]
-
-    def _advice(self, selection: Selection) -> list[dict]:
-        rows, records = self._known(selection)
-        return [asdict(line) for line in advise([row for row in rows if selection.takes(row)], records)]
 
     async def _written(self, request: web.Request, what: str) -> tuple[Identity, bytes]:
         """Return who writes, and the body; refuse all but root and SlurmUser before it is read."""
@@ -235,11 +194,6 @@ class Service:
         for pool in (self._identity, self._slurm, self._sql):
             pool.shutdown(wait=pool is self._sql, cancel_futures=True)
         self._store.close()
-
-
-def _lost(run: dict) -> str:
-    """Tell of a run whose share Slurm's client lost on its way."""
-    return f"job {run['job_id']} asked for {run['request']} by a client without cli_filter, and ran without a GPU"
 
 
 def serve(host: str, port: int, database: str, admin_comment: bool = False, series_days: int = 365) -> None:

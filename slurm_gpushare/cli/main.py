@@ -1,13 +1,13 @@
 """`gpushare`: the one command, whose subcommands are imported when they are used."""
 
-import importlib
 import os
 import sys
 
 import click
 
 from slurm_gpushare import __version__
-from slurm_gpushare.errors import EXIT_BROKEN, EXIT_FAILED, GpushareError
+from slurm_gpushare.cli.lazy import LazyGroup
+from slurm_gpushare.errors import EXIT_FAILED, GpushareError
 
 # name: (module:object, what --help says without importing it)
 COMMANDS = {
@@ -27,30 +27,9 @@ COMMANDS = {
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 
-class LazyGroup(click.Group):
-    """A group that knows its subcommands by name and imports one only when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        try:
-            return getattr(importlib.import_module(module), name)
-        except ImportError as error:
-            failure = GpushareError(f"`gpushare {cmd_name}` cannot be used: {error}; install slurm-gpushare again here")
-            failure.exit_status = EXIT_BROKEN
-            raise failure from error
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
 @click.version_option(__version__, prog_name="gpushare")
 def cli() -> None:
     """A fraction of a GPU as an ordinary Slurm resource."""

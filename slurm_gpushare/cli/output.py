@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 
 import click
 
@@ -59,6 +60,11 @@ def print_object(data: Row, output_format: str) -> None:
     else:
         rows = [{"name": name, "value": _csv_cell(value)} for name, value in data.items()]
         print_rows(rows, ("name", "value"), "table")
+
+
+def local_time(moment: float | None) -> str | None:
+    """Return seconds since the epoch as ISO 8601 in the local time zone, with its offset."""
+    return None if moment is None else datetime.fromtimestamp(round(moment)).astimezone().isoformat()
 
 
 def _csv_cell(value: object) -> object:

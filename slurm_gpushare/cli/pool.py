@@ -167,7 +167,7 @@ def _tables(settings: "Bitfusion", state: "PoolState", gpus: list[dict]) -> None
 
 
 def _cell(column: str, value: object) -> str:
-    from slurm_gpushare.cli.report import local_time
+    from slurm_gpushare.cli.output import local_time
     from slurm_gpushare.units import format_fraction, format_memory
 
     if column in ("pool_used", "slurm_used", "withheld"):

@@ -37,6 +37,12 @@ PERIOD = Selection(T, T + 2000)
 BODY = "".join(usage_to_json(record) + "\n" for record in RECORDS).encode()
 
 
+def jobs_of(url: str, selection: Selection) -> SimpleNamespace:
+    """Return the answer to a report of jobs: its runs and warnings."""
+    answer = client.ask(url, "jobs", selection)
+    return SimpleNamespace(runs=answer.data["runs"], warnings=answer.warnings)
+
+
 def credential(uid: int, content: bytes) -> str:
     """Return what the substitute of munge takes: who, and over what."""
     return f"{uid}:{hashlib.sha256(content).hexdigest()}"
@@ -124,7 +130,7 @@ def test_records_are_kept_and_twice_is_once(serve, as_uid) -> None:
     for _ in range(2):
         assert service.send(BODY) == (200, {"accepted": len(RECORDS), "rejected": []})
     assert len(service.store.usage(PERIOD)) == len(RECORDS)
-    answer = client.report_jobs(service.url, PERIOD)
+    answer = jobs_of(service.url, PERIOD)
     assert answer.warnings == []
     assert [tuple(one) for one in answer.runs] == [KEYS] * len(answer.runs)
     runs = {(one["job_id"], one["restart"]): one for one in answer.runs}
@@ -194,13 +200,13 @@ def test_who_asks_sees_own_jobs_root_and_slurm_user_all(serve, as_uid) -> None:
     service = serve()
     service.send(BODY)
     as_uid(1002)
-    assert {one["job_id"] for one in client.report_jobs(service.url, PERIOD).runs} == {4, 6}
+    assert {one["job_id"] for one in jobs_of(service.url, PERIOD).runs} == {4, 6}
     as_uid(4711)
-    assert client.report_jobs(service.url, PERIOD).runs == []
+    assert jobs_of(service.url, PERIOD).runs == []
     with pytest.raises(StoreError, match="only root and SlurmUser see the jobs of others"):
-        client.report_jobs(service.url, Selection(T, T + 2000, users=("alice",)))
+        jobs_of(service.url, Selection(T, T + 2000, users=("alice",)))
     as_uid(SLURM_USER)
-    only = client.report_jobs(service.url, Selection(T, T + 2000, users=("bob",)))
+    only = jobs_of(service.url, Selection(T, T + 2000, users=("bob",)))
     assert {one["job_id"] for one in only.runs} == {4}
 
 
@@ -208,7 +214,7 @@ def test_a_credential_for_another_question_is_refused(serve, as_uid, monkeypatch
     service = serve()
     monkeypatch.setattr(client, "munge_credential", lambda payload: "0:" + payload[::-1])
     with pytest.raises(StoreError, match="not made over the path"):
-        client.report_jobs(service.url, PERIOD)
+        jobs_of(service.url, PERIOD)
 
 
 def test_slurm_away_is_a_warning_and_the_stored_answer(serve, as_uid) -> None:
@@ -220,9 +226,9 @@ def test_slurm_away_is_a_warning_and_the_stored_answer(serve, as_uid) -> None:
         return RUNS
 
     service = serve(fetch)
-    before = client.report_jobs(service.url, PERIOD)
+    before = jobs_of(service.url, PERIOD)
     away.set()
-    after = client.report_jobs(service.url, PERIOD)
+    after = jobs_of(service.url, PERIOD)
     assert after.runs == before.runs != []
     assert len(after.warnings) == 1 and "Problem talking" in after.warnings[0]
 
@@ -256,7 +262,7 @@ def test_a_slurm_that_hangs_holds_up_no_agent(serve, as_uid) -> None:
         return RUNS
 
     service = serve(fetch)
-    reader = threading.Thread(target=client.report_jobs, args=(service.url, PERIOD))
+    reader = threading.Thread(target=jobs_of, args=(service.url, PERIOD))
     reader.start()
     assert asked.wait(30)
     assert service.send(BODY)[0] == 200
@@ -282,7 +288,7 @@ def test_one_refresh_at_a_time(serve, as_uid) -> None:
         return RUNS
 
     service = serve(fetch, identify=who)
-    readers = [threading.Thread(target=client.report_jobs, args=(service.url, PERIOD)) for _ in range(8)]
+    readers = [threading.Thread(target=jobs_of, args=(service.url, PERIOD)) for _ in range(8)]
     for reader in readers:
         reader.start()
     for reader in readers:
@@ -314,8 +320,8 @@ def test_sums_are_of_what_who_asks_may_see(serve, as_uid) -> None:
     period = Selection(T, T + 1000)
 
     def used(by: str, selection: Selection = period) -> dict[str | None, float]:
-        answer = client.report_usage(service.url, (by,), selection)
-        return {line["group"][by]: line["gpu_seconds_used"] for line in answer.lines}
+        answer = client.ask(service.url, "usage", selection, by=by)
+        return {line["group"][by]: line["gpu_seconds_used"] for line in answer.data["lines"]}
 
     as_uid(0)
     assert used("user") == {"alice": 350, "bob": 60}
@@ -334,7 +340,8 @@ def test_advice_is_on_what_who_asks_may_see(serve, as_uid) -> None:
         assert service.send(usage_to_json(record).encode())[0] == 200
 
     def users(**chosen: tuple) -> list[str]:
-        return [line["user"] for line in client.report_advice(service.url, Selection(T, T + 1000, **chosen)).lines]
+        answer = client.ask(service.url, "advice", Selection(T, T + 1000, **chosen))
+        return [line["user"] for line in answer.data["lines"]]
 
     as_uid(0)
     assert users() == ["alice", "bob"] and users(accounts=("biology",)) == ["bob"]
@@ -347,7 +354,7 @@ def test_the_client_tells_one_line_when_nobody_answers(as_uid) -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(StoreError) as error:
-            client.report_jobs(url, PERIOD)
+            jobs_of(url, PERIOD)
     assert str(error.value).startswith(f"{url}: Connection refused")
 
 

@@ -20,7 +20,7 @@ def run(*argv: str) -> tuple[int, str]:
 def command(monkeypatch, action) -> None:
     """Make `gpushare explain` a command that does ``action``."""
     fake = click.Command("explain", callback=action)
-    monkeypatch.setattr(module.importlib, "import_module", lambda name: type("M", (), {"explain": fake}))
+    monkeypatch.setattr(importlib, "import_module", lambda name: type("M", (), {"explain": fake}))
 
 
 def test_help_names_every_command_and_imports_none(capsys) -> None:
@@ -32,7 +32,7 @@ def test_help_names_every_command_and_imports_none(capsys) -> None:
         "try: main(['--help'])\nfinally: print([m for m in sys.modules if 'cli.' in m])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "['slurm_gpushare.cli.main']"
+    assert done.stdout.splitlines()[-1] == "['slurm_gpushare.cli.lazy', 'slurm_gpushare.cli.main']"
 
 
 def test_version(capsys) -> None:
@@ -92,7 +92,7 @@ def test_a_reader_that_left_is_no_traceback() -> None:
     code = (
         "import sys, click\nfrom slurm_gpushare.cli.main import main, cli\n"
         "@cli.command()\ndef many():\n [click.echo('x' * 1000) for _ in range(1000)]\n"
-        "import slurm_gpushare.cli.main as m\nm.LazyGroup.get_command = click.Group.get_command\nmain(['many'])"
+        "import slurm_gpushare.cli.lazy as m\nm.LazyGroup.get_command = click.Group.get_command\nmain(['many'])"
     )
     writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     writer.stdout.close()

@@ -15,7 +15,11 @@ from slurm_gpushare.accounting.advice import Advice, advise
 from slurm_gpushare.accounting.report import KEYS, build
 from slurm_gpushare.accounting.selection import JobRef, Selection
 from slurm_gpushare.accounting.usage_report import Sums, pieces, summarise
-from slurm_gpushare.cli import report as command
+from slurm_gpushare.cli.output import local_time
+from slurm_gpushare.cli.report import advice as advice_command
+from slurm_gpushare.cli.report import jobs as jobs_command
+from slurm_gpushare.cli.report import report as group
+from slurm_gpushare.cli.report import usage as usage_command
 from slurm_gpushare.errors import StoreError
 from tests.unit.accounting import month
 from tests.unit.accounting.month import T
@@ -29,9 +33,10 @@ class Asked:
     def __init__(self):
         self.runs, self.warnings, self.service, self.selection = RUNS, [], None, None
 
-    def __call__(self, service: str, selection: Selection) -> client.JobsAnswer:
+    def __call__(self, service: str, name: str, selection: Selection) -> client.Answer:
+        assert name == "jobs"
         self.service, self.selection = service, selection
-        return client.JobsAnswer(self.runs, self.warnings)
+        return client.Answer({"runs": self.runs}, self.warnings)
 
 
 @pytest.fixture
@@ -39,18 +44,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     asked = Asked()
-    monkeypatch.setattr(client, "report_jobs", asked)
+    monkeypatch.setattr(client, "ask", asked)
     yield asked
     monkeypatch.undo()
     time.tzset()
 
 
 def report(*arguments: str) -> Result:
-    return CliRunner().invoke(command.report, ["jobs", "--service", "http://s:1", *arguments])
+    return CliRunner().invoke(group, ["jobs", "--service", "http://s:1", *arguments])
 
 
 def test_the_keys_are_those_of_the_report() -> None:
-    assert command.COLUMNS == KEYS
+    assert jobs_command.COLUMNS == KEYS
 
 
 def test_json_has_the_contracts_keys_and_local_times(asked: Asked) -> None:
@@ -101,7 +106,7 @@ def test_what_is_asked(asked: Asked) -> None:
     assert chosen.end - chosen.start == 36 * 3600
     assert (chosen.users, chosen.jobs, asked.service) == (("alice", "bob"), (JobRef(3), JobRef(2, 7)), "http://s:1")
     report()
-    assert command.local_time(asked.selection.start)[10:19] == "T00:00:00"
+    assert local_time(asked.selection.start)[10:19] == "T00:00:00"
     report("--job", "3")
     assert asked.selection.start == 0
 
@@ -131,21 +136,21 @@ def test_bad_input_is_wrong_usage_and_named(asked: Asked, arguments: list[str], 
 
 
 def test_a_service_away_is_the_error_of_the_family(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(service: str, selection: Selection) -> client.JobsAnswer:
+    def away(service: str, name: str, selection: Selection) -> client.Answer:
         raise StoreError(f"{service}: Connection refused")
 
-    monkeypatch.setattr(client, "report_jobs", away)
+    monkeypatch.setattr(client, "ask", away)
     assert isinstance(report().exception, StoreError)
 
 
 def test_elapsed_as_slurm_writes_it() -> None:
-    assert [command.elapsed_text(n) for n in (0, 3661, 86399, 90061)] == [
+    assert [jobs_command.elapsed_text(n) for n in (0, 3661, 86399, 90061)] == [
         "00:00:00",
         "01:01:01",
         "23:59:59",
         "1-01:01:01",
     ]
-    assert isinstance(command.report, click.Group)
+    assert isinstance(group, click.Group)
 
 
 # Sums
@@ -156,22 +161,24 @@ def sums(monkeypatch: pytest.MonkeyPatch) -> list:
     """The service's substitute of sums over the same history; returns what it was asked."""
     asked = []
 
-    def ask(service: str, by: tuple, selection: Selection) -> client.LinesAnswer:
+    def ask(service: str, name: str, selection: Selection, by: str) -> client.Answer:
+        assert name == "usage"
+        by = tuple(by.split(","))
         asked.append((by, selection))
         found = [one for one in pieces(month.RUNS, month.RECORDS, T + 1000) if selection.takes(one)]
         lines = [asdict(line) for line in summarise(found, by, selection.start, selection.end)]
-        return client.LinesAnswer(json.loads(json.dumps(lines)), [])
+        return client.Answer({"lines": json.loads(json.dumps(lines))}, [])
 
-    monkeypatch.setattr(client, "report_usage", ask)
+    monkeypatch.setattr(client, "ask", ask)
     return asked
 
 
 def usage(*arguments: str) -> Result:
-    return CliRunner().invoke(command.report, ["usage", "--service", "http://s:1", *arguments])
+    return CliRunner().invoke(group, ["usage", "--service", "http://s:1", *arguments])
 
 
 def test_the_keys_are_those_of_the_sums() -> None:
-    assert tuple(command.SUMS) == tuple(item.name for item in fields(Sums))[1:]
+    assert tuple(usage_command.SUMS) == tuple(item.name for item in fields(Sums))[1:]
 
 
 def test_sums_in_hours_and_in_seconds(sums: list) -> None:
@@ -182,7 +189,7 @@ def test_sums_in_hours_and_in_seconds(sums: list) -> None:
     assert head[0] == "Account"
     assert physics[:4] == ["physics", "7", "0.13", "0.10"] and biology[:4] == ["biology", "1", "0.01", "0.02"]
     rows = json.loads(usage("--by", "user,node", "-A", "physics", "-S", "2026-11-01", "--format", "json").stdout)
-    assert list(rows[0]) == ["user", "node", *command.SUMS]
+    assert list(rows[0]) == ["user", "node", *usage_command.SUMS]
     assert [(row["node"], row["gpu_seconds_reserved"]) for row in rows] == [("n1", 250), (None, 120), ("n2", 100)]
     assert sums[-1][0] == ("user", "node")
 
@@ -210,15 +217,15 @@ def test_what_cannot_be_summed_is_wrong_usage(sums: list, arguments: list[str], 
 
 
 def advice(*arguments: str) -> Result:
-    return CliRunner().invoke(command.report, ["advice", "--service", "http://s:1", *arguments])
+    return CliRunner().invoke(group, ["advice", "--service", "http://s:1", *arguments])
 
 
 def test_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     history = [month.run(1, 0, 100)]
     told = {"sm_p95": 0.1, "memory_peak_bytes": month.GIB, "memory_share_bytes": 4 * month.GIB}
     lines = [asdict(one) for one in advise(history, [month.used(1, 0, 100, 0.1, **told)])]
-    monkeypatch.setattr(client, "report_advice", lambda service, selection: client.LinesAnswer(lines, ["late"]))
-    assert tuple(command.ADVICE) == tuple(item.name for item in fields(Advice))
+    monkeypatch.setattr(client, "ask", lambda service, name, selection: client.Answer({"lines": lines}, ["late"]))
+    assert tuple(advice_command.ADVICE) == tuple(item.name for item in fields(Advice))
     result = advice()
     assert result.exit_code == 0 and result.stderr == "gpushare: warning: late\n"
     assert result.stdout.splitlines()[2].split()[-8:] == ["gpu:0.25", "1", "0", "10", "1024", "gpu:0.1", "0.01", "0.00"]
