@@ -49,6 +49,7 @@ demo: setup ## the main job in a one-machine Slurm lab, then the accounting repo
 test: setup ## all tests
 	@$(VENV)/bin/gpushare lab build
 	@$(VENV)/bin/gpushare lab build --slurm 26.05
+	@$(VENV)/bin/python -m tests.tools
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/python -m pytest --numprocesses=2 --maxschedchunk=1 $(PYTEST_ARGS)
 

@@ -104,9 +104,13 @@ class Recipe:
 
 
 def python_requirements(pyproject: str) -> tuple[str, ...]:
-    """Return what the product and its build need, from the text of pyproject.toml."""
+    """Return what the product, its pages and its build need, from the text of pyproject.toml."""
     data = tomllib.loads(pyproject)
-    return tuple(sorted({*data["project"]["dependencies"], *data["build-system"]["requires"]}))
+    project = data["project"]
+    extras = project["optional-dependencies"]
+    return tuple(
+        sorted({*project["dependencies"], *extras["html"], *extras["mariadb"], *data["build-system"]["requires"]})
+    )
 
 
 def read_recipe(source: Path, slurm: str = "24.11") -> Recipe:

@@ -88,7 +88,7 @@ def remove_all(cache: Path) -> None:
     """Remove what the lab made in ``cache``, and ``cache`` itself when nothing else is in it."""
     if not cache.is_dir():
         return
-    for pattern in ("root-file-system-*", "base-image-*", BUILDING + "*", "datasets"):
+    for pattern in ("root-file-system-*", "base-image-*", "test-tools-*", BUILDING + "*", "datasets"):
         for path in cache.glob(pattern):
             shutil.rmtree(path)
     for name in ("lock", "build.log"):

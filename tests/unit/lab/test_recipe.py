@@ -8,13 +8,22 @@ import pytest
 from slurm_gpushare.lab import recipe
 from slurm_gpushare.lab.params import SLURM_VERSIONS
 
-PYPROJECT = '[build-system]\nrequires = ["setuptools"]\n[project]\ndependencies = ["b>=1", "a"]\n'
+PYPROJECT = """
+[build-system]
+requires = ["setuptools"]
+[project]
+dependencies = ["b>=1", "a"]
+[project.optional-dependencies]
+html = ["h"]
+mariadb = ["m"]
+test = ["t"]
+"""
 SOURCE = Path(__file__).parents[3]
 RECIPE = recipe.Recipe("w", "apt", "s", "u", ("p",), "pin", "setup", ("a",))
 
 
 def test_requirements_are_the_products_and_the_builds() -> None:
-    assert recipe.python_requirements(PYPROJECT) == ("a", "b>=1", "setuptools")
+    assert recipe.python_requirements(PYPROJECT) == ("a", "b>=1", "h", "m", "setuptools")
 
 
 def test_the_same_recipe_has_the_same_key() -> None:
