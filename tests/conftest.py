@@ -1,5 +1,6 @@
 """What all tiers share: the time that each tier took, printed before pytest's closing line."""
 
+import signal
 from collections import defaultdict
 from pathlib import Path
 
@@ -8,6 +9,13 @@ import pytest
 TESTS = Path(__file__).parent
 _seconds: dict[str, float] = defaultdict(float)
 _count: dict[str, int] = defaultdict(int)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take signals as a terminal would send them: below nohup, or behind a shell's &, programs inherit them ignored."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

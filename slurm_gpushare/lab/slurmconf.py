@@ -44,6 +44,8 @@ def slurm_conf(params: LabParams) -> str:
         "PropagateResourceLimits=NONE",
         "ReturnToService=2",
         "KillWait=5",
+        "# A requeued job waits as long as its old credential lives, two minutes unless this says less.",
+        "AuthInfo=cred_expire=30",
         "SlurmdTimeout=60",
         "MinJobAge=600",
         "",
