@@ -4,7 +4,7 @@ import hashlib
 import http.client
 import json
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -50,7 +50,31 @@ def live(service: str) -> dict:
     )
 
 
-def _get(service: str, page: str, timeout: float, read: Callable[[dict], T]) -> T:
+def export(service: str, what: str, start: float, end: float) -> Iterator[dict]:
+    """Yield the rows of one of accounting/export.py's TABLES whose time lies in [start, end); raises StoreError."""
+    connection, response = _open(service, f"/v1/export/{what}?start={start!r}&end={end!r}", _TIMEOUT)
+    try:
+        if response.status != 200:
+            raise StoreError(f"{service}: {json.loads(response.read())['error']}")
+        count = 0
+        # http.client tells of no connection that is cut between two lines; the last line does.
+        for line in response:
+            row = json.loads(line)
+            if row == count:
+                return
+            yield row
+            count += 1
+        raise StoreError(f"{service}: the export broke off after {count} rows")
+    except (OSError, http.client.HTTPException) as error:
+        raise StoreError(f"{service}: the export broke off: {error or type(error).__name__}") from None
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{service}: status {response.status}, and not an answer of `gpushare serve`") from None
+    finally:
+        connection.close()
+
+
+def _open(service: str, page: str, timeout: float) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """Ask for a page in the name of who runs this; return the connection and its answer; raises StoreError."""
     parts = urllib.parse.urlsplit(service)
     path = parts.path.rstrip("/") + page
     headers = {"Authorization": "MUNGE " + munge_credential(hashlib.sha256(path.encode()).hexdigest())}
@@ -59,13 +83,27 @@ def _get(service: str, page: str, timeout: float, read: Callable[[dict], T]) -> 
         connection = kind(parts.hostname, parts.port, timeout=timeout)
         try:
             connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
-            status, body = response.status, response.read()
-        finally:
+            return connection, connection.getresponse()
+        except BaseException:
             connection.close()
+            raise
     except (OSError, http.client.HTTPException, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise StoreError(f"{service}: {why}: is `gpushare serve` running there?") from None
+        raise _away(service, error) from None
+
+
+def _away(service: str, error: Exception) -> StoreError:
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return StoreError(f"{service}: {why}: is `gpushare serve` running there?")
+
+
+def _get(service: str, page: str, timeout: float, read: Callable[[dict], T]) -> T:
+    connection, response = _open(service, page, timeout)
+    try:
+        status, body = response.status, response.read()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _away(service, error) from None
+    finally:
+        connection.close()
     try:
         answer = json.loads(body)
         if status == 200:

@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
 
-from slurm_gpushare.metrics.live import LiveGpu, LiveSample
+from slurm_gpushare.metrics.live import LiveGpu, LiveJob, LiveSample
 from slurm_gpushare.metrics.live_sender import PAUSE
 
 SILENT = 4 * PAUSE  # seconds after which a sample no longer says how things are
@@ -33,25 +33,28 @@ class LiveBoard:
         with self._lock:
             self._kept[sample.kind, sample.name] = _Kept(now - sample.age, sample)
 
-    def view(self, uid: int | None) -> dict:
-        """Return what ``uid`` may see; None sees all.
+    def view(self, uid: int | None, seen: Container[tuple[int, int]] = ()) -> dict:
+        """Return what ``uid`` may see: its own jobs, and those in ``seen`` (job's id, uid); None sees all.
 
         ``{"listening": SECONDS, "agents": [{"kind", "name", "age", "silent", "gpus": […], "jobs": […]}, …]}``. Who may
-        not see all sees its own jobs, and how busy a GPU is where nobody else's program is on it. Of an agent that is
+        not see all sees those jobs, and how busy a GPU is where nobody else's program is on it. Of an agent that is
         silent nothing is told but since when.
         """
         now = self._clock()
         with self._lock:
             self._kept = {key: kept for key, kept in self._kept.items() if now - kept.measured < FORGOTTEN}
             kept = sorted(self._kept.items())
-        return {"listening": now - self._born, "agents": [_agent(one, now, uid) for _, one in kept]}
+        return {"listening": now - self._born, "agents": [_agent(one, now, uid, seen) for _, one in kept]}
 
 
-def _agent(kept: _Kept, now: float, uid: int | None) -> dict:
+def _agent(kept: _Kept, now: float, uid: int | None, seen: Container[tuple[int, int]]) -> dict:
+    def shown(job: LiveJob) -> bool:
+        return uid in (None, job.uid) or (job.job_id, job.uid) in seen
+
     sample, age = kept.sample, max(0.0, now - kept.measured)
     silent = age > SILENT
-    jobs = [] if silent else [job for job in sample.jobs if uid in (None, job.uid)]
-    others = {job.gpu for job in sample.jobs if uid not in (None, job.uid)}
+    jobs = [] if silent else [job for job in sample.jobs if shown(job)]
+    others = {job.gpu for job in sample.jobs if not shown(job)}
     own = {job.gpu for job in sample.jobs} - others
     return {
         "kind": sample.kind,

@@ -88,7 +88,7 @@ def build(rows: Iterable[JobRow], records: Iterable[UsageRecord], start: float, 
     rows = list(rows)
     of_run, left = match(rows, records)
     reports = [run_report(row, of_run[row.key]) for row in rows if concerns_us(row, bool(of_run[row.key]))]
-    reports += [_without_slurm(group) for group in _groups(left)]
+    reports += [without_slurm(group) for group in groups(left)]
     chosen = [one for one in reports if one.start <= end and (one.end is None or one.end >= start)]
     return sorted(chosen, key=lambda one: (one.start, one.cluster, one.job_id, one.restart or 0))
 
@@ -176,7 +176,7 @@ def _parts(records: Sequence[UsageRecord], fraction: float | None) -> int:
 
 def share_of(row: JobRow, records: Sequence[UsageRecord] = ()) -> Share:
     """Return what a run was given: from its grant, else from Slurm's TRES, else from what was measured."""
-    grant = _grant(row.extra)
+    grant = grant_of(row.extra)
     if grant is not None:
         return Share(grant.backend, grant.gpus * grant.tasks, grant.fraction, grant.request or None)
     allocated, asked = parse_tres(row.alloc_tres), parse_tres(row.req_tres)
@@ -231,7 +231,7 @@ def _sums(records: Sequence[UsageRecord], missing: int, fraction: float | None, 
     }
 
 
-def _without_slurm(records: Sequence[UsageRecord]) -> RunReport:
+def without_slurm(records: Sequence[UsageRecord]) -> RunReport:
     """Return the report of usage whose run Slurm does not tell of."""
     records = of_one_source(records)
     share = _share_of_records(records)
@@ -261,24 +261,24 @@ def _without_slurm(records: Sequence[UsageRecord]) -> RunReport:
     )
 
 
-def _groups(records: Iterable[UsageRecord]) -> list[list[UsageRecord]]:
+def groups(records: Iterable[UsageRecord]) -> list[list[UsageRecord]]:
     """Return ``records`` by run: those of one job that overlap in time belong together."""
-    groups: list[list[UsageRecord]] = []
+    found: list[list[UsageRecord]] = []
     for record in sorted(records, key=lambda one: (one.cluster, one.job_id, one.started)):
-        last = groups[-1] if groups else []
+        last = found[-1] if found else []
         same = last and (last[0].cluster, last[0].job_id) == (record.cluster, record.job_id)
         if same and record.started <= max(one.ended for one in last):
             last.append(record)
         else:
-            groups.append([record])
-    return groups
+            found.append([record])
+    return found
 
 
 def _contains(row: JobRow, moment: float) -> bool:
     return row.start - SLACK <= moment and (row.end is None or moment <= row.end + SLACK)
 
 
-def _grant(extra: str) -> Grant | None:
+def grant_of(extra: str) -> Grant | None:
     """Return the grant of ``extra``; None for a text that is none, or is of a version that is not known here."""
     if not looks_like_grant(extra):
         return None

@@ -3,18 +3,24 @@
 A new report is an entry of REPORTS here, a module of pure functions beside this one, and a command in cli/report/.
 """
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from decimal import Decimal
 
 from slurm_gpushare.accounting.advice import advise
+from slurm_gpushare.accounting.chargeback import BY as CHARGED_BY
+from slurm_gpushare.accounting.chargeback import Prices, charge, total, warnings
 from slurm_gpushare.accounting.dimensions import parse_by
-from slurm_gpushare.accounting.report import SLACK, build
+from slurm_gpushare.accounting.efficiency_answer import efficiency
+from slurm_gpushare.accounting.job_answer import job
+from slurm_gpushare.accounting.page_report import page
+from slurm_gpushare.accounting.privacy import JOBS, SUMS
+from slurm_gpushare.accounting.read import known, summed, tallied
+from slurm_gpushare.accounting.reconcile import reconcile
+from slurm_gpushare.accounting.report import build
 from slurm_gpushare.accounting.selection import Selection
 from slurm_gpushare.accounting.store import Store
-from slurm_gpushare.accounting.usage_report import pieces, summarise
-from slurm_gpushare.slurm.sacct import JobRow
-from slurm_gpushare.usage import UsageRecord
+from slurm_gpushare.accounting.usage_report import Tally
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,15 @@ class Report:
     # lines for the reader, shown on stderr.
     answer: Callable[[Store, Selection, Mapping[str, str]], dict]
     parameters: frozenset[str] = frozenset()  # of the query, beside those of a selection
+    hidden_by: frozenset[str] = JOBS  # words of Slurm's PrivateData that keep others from it (privacy.py)
+    is_reconciled: bool = True
 
-
-def known(store: Store, selection: Selection) -> tuple[list[JobRow], list[UsageRecord]]:
-    """Return runs and records of ``selection``, and those around it that may belong together."""
-    wide = replace(selection, start=selection.start - SLACK, end=selection.end + SLACK)
-    return store.jobs(wide), store.usage(wide)
+    def answered(self, store: Store, selection: Selection, given: Mapping[str, str]) -> dict:
+        """Return the answer, with ``"reconciliation"`` (reconcile.py) of the same runs."""
+        found = self.answer(store, selection, given)
+        if self.is_reconciled:
+            found["reconciliation"] = reconcile(sum(tallied(store, selection, ()).values(), Tally()))
+        return found
 
 
 def _jobs(store: Store, selection: Selection, given: Mapping[str, str]) -> dict:
@@ -48,8 +57,7 @@ def _lost(run: dict) -> str:
 def _usage(store: Store, selection: Selection, given: Mapping[str, str]) -> dict:
     """``{"lines": [object with the keys of Sums, …]}`` by ``by``; days are those of this host's time zone."""
     by = parse_by(given.get("by", ""))
-    found = [one for one in pieces(*known(store, selection), time.time()) if selection.takes(one)]
-    return {"lines": [asdict(line) for line in summarise(found, by, selection.start, selection.end)]}
+    return {"lines": [asdict(line) for line in summed(store, selection, by)]}
 
 
 def _advice(store: Store, selection: Selection, given: Mapping[str, str]) -> dict:
@@ -58,8 +66,32 @@ def _advice(store: Store, selection: Selection, given: Mapping[str, str]) -> dic
     return {"lines": [asdict(line) for line in advise([row for row in rows if selection.takes(row)], records)]}
 
 
+def chargeback(prices: Prices) -> Report:
+    """Return the report of what was reserved at ``prices``."""
+
+    def answer(store: Store, selection: Selection, given: Mapping[str, str]) -> dict:
+        """``{"lines": [object with the keys of Charge, …], "total": TEXT, "currency": TEXT}``; decimals are texts."""
+        charges = charge(summed(store, selection, CHARGED_BY), prices, selection.start, selection.end)
+        lines = [
+            {name: str(value) if isinstance(value, Decimal) else value for name, value in vars(one).items()}
+            for one in charges
+        ]
+        return {
+            "lines": lines,
+            "total": str(total(charges)),
+            "currency": prices.currency,
+            "warnings": warnings(charges, prices),
+        }
+
+    return Report(answer, hidden_by=SUMS)
+
+
 REPORTS = {
     "jobs": Report(_jobs),
-    "usage": Report(_usage, frozenset({"by"})),
+    "usage": Report(_usage, frozenset({"by"}), SUMS),
     "advice": Report(_advice),
+    "job": Report(job, is_reconciled=False),
+    "chargeback": chargeback(Prices()),
+    "efficiency": Report(efficiency, frozenset({"by", "most"}), SUMS),
+    "page": Report(page, frozenset({"parts"}), SUMS),
 }

@@ -2,13 +2,17 @@
 
 import json
 
-from sqlalchemy import BigInteger, Double, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Double, Index, Integer, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from slurm_gpushare.accounting.incoming import LENGTHS
 
-VERSION = 1
+# Names that differ in their case alone are two, as in Slurm and in the other databases.
+_MARIADB = {"engine": "InnoDB", "default_charset": "utf8mb4", "collate": "utf8mb4_bin"}
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one for every text
 
 
 class Moment(TypeDecorator):
@@ -31,14 +35,24 @@ class Listed(TypeDecorator):
     cache_ok = True
 
     def process_bind_param(self, value: list | dict | None, dialect: object) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else _encode(value)
 
     def process_result_value(self, value: str | None, dialect: object) -> list | dict | None:
         return None if value is None else json.loads(value)
 
 
+def mariadb_options() -> dict[str, str]:
+    """Return the options of every table that MariaDB must be told; the other databases do not read them."""
+    return {f"{server}_{name}": value for server in ("mysql", "mariadb") for name, value in _MARIADB.items()}
+
+
 class Base(DeclarativeBase):
-    """Base of the tables."""
+    """Base of the tables. Their changes are migrations (migrations/versions/)."""
+
+    @classmethod
+    def __table_cls__(cls, *args: object, **options: object) -> Table:
+        """Return the table of a model."""
+        return Table(*args, **options, **mariadb_options())
 
 
 class Usage(Base):
@@ -81,7 +95,12 @@ class Usage(Base):
     gpu_seconds_read: Mapped[float | None] = mapped_column(Double)
     gaps: Mapped[list | None] = mapped_column(Listed)
 
-    __table_args__ = (Index("gpushare_usage_ended", "ended"),)
+    __table_args__ = (
+        Index("gpushare_usage_ended", "ended"),
+        Index("gpushare_usage_gpu", "gpu", "ended"),  # who shared a GPU
+        Index("gpushare_usage_uid", "uid", "ended"),  # reports on one user
+        Index("gpushare_usage_job", "job_id"),  # reports on one job
+    )
 
 
 class Series(Base):
@@ -130,7 +149,7 @@ class Job(Base):
     __tablename__ = "gpushare_jobs"
 
     cluster: Mapped[str] = mapped_column(String(LENGTHS["cluster"]), primary_key=True)
-    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, index=True)
     submit: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     restart: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     array_job_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
@@ -152,10 +171,12 @@ class Job(Base):
     extra: Mapped[str] = mapped_column(Text)
     reason: Mapped[str | None] = mapped_column(Text)
     lost_request: Mapped[str | None] = mapped_column(Text)
+    het_job_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    het_offset: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Meta(Base):
-    """Facts about the store itself: ``schema`` is the version of these tables."""
+    """Facts about the store itself. The version of its tables is in one of Alembic's, gpushare_version."""
 
     __tablename__ = "gpushare_meta"
 

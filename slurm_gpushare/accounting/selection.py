@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from slurm_gpushare.errors import RequestError
 
-_JOB = re.compile(r"([0-9]{1,18})(?:_([0-9]{1,18}))?")
+_JOB = re.compile(r"([0-9]{1,18})(?:([_+])([0-9]{1,18}))?")
 _LISTS = {"user": "users", "account": "accounts", "partition": "partitions", "state": "states"}
 _KEYS = {"start", "end", "job", *_LISTS}
 # Slurm's states of jobs that have or had resources, by their short names (sacct(1), JOB STATE CODES).
@@ -31,10 +31,17 @@ _LATEST = 2**40  # seconds since the epoch: beyond it no database of ours counts
 
 @dataclass(frozen=True)
 class JobRef:
-    """A job as users write it: 12 (also an array's id) or 12_3 (one task of an array)."""
+    """A job as users write it: 12 (also all of an array), 12_3 (a task of it) or 12+1 (part of a heterogeneous job)."""
 
     job_id: int
     task_id: int | None = None
+    het_offset: int | None = None
+
+    def __str__(self) -> str:
+        """Return it as users write it."""
+        if self.task_id is not None:
+            return f"{self.job_id}_{self.task_id}"
+        return str(self.job_id) if self.het_offset is None else f"{self.job_id}+{self.het_offset}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,12 @@ class Selection:
     accounts: tuple[str, ...] | None = None
     partitions: tuple[str, ...] | None = None
     states: tuple[str, ...] | None = None
+    # Set by the service beside uid: the runs of these accounts are seen too, whoever's they are.
+    accounts_seen: tuple[str, ...] | None = None
+
+    def sees(self, uid: int | None, account: str | None) -> bool:
+        """Tell whether who asks may see a run of that user and account."""
+        return self.uid is None or uid == self.uid or (account is not None and account in (self.accounts_seen or ()))
 
     def takes(self, run: object) -> bool:
         """Tell whether an object with a run's account, partition and state is of those asked for."""
@@ -62,8 +75,12 @@ def parse_jobs(text: str) -> tuple[JobRef, ...]:
     for word in text.split(","):
         match = _JOB.fullmatch(word.strip())
         if match is None:
-            raise RequestError(f"job {word.strip()!r} is no job's number: write 12, or 12_3 for one task of an array")
-        refs.append(JobRef(int(match[1]), int(match[2]) if match[2] else None))
+            raise RequestError(
+                f"job {word.strip()!r} is no job's number: write 12, 12_3 for one task of an array, or 12+1 for one "
+                "part of a heterogeneous job"
+            )
+        number, kind, part = match.groups()
+        refs.append(JobRef(int(number), *({"_": (int(part),), "+": (None, int(part))}[kind] if kind else ())))
     return tuple(refs)
 
 
@@ -107,8 +124,7 @@ def to_query(selection: Selection) -> str:
         if names is not None:
             pairs.append((key, ",".join(names)))
     if selection.jobs is not None:
-        words = (str(ref.job_id) + ("" if ref.task_id is None else f"_{ref.task_id}") for ref in selection.jobs)
-        pairs.append(("job", ",".join(words)))
+        pairs.append(("job", ",".join(map(str, selection.jobs))))
     return urllib.parse.urlencode(pairs)
 
 

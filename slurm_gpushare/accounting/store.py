@@ -1,85 +1,91 @@
 """The store: usage records and runs of jobs in a SQL database, SQLite unless the URL names another."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from sqlalchemy import Connection, and_, create_engine, delete, event, exists, inspect, or_, select, tuple_
-from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    String,
+    and_,
+    delete,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+)
 
-from slurm_gpushare.accounting.schema import VERSION, Base, Hour, Job, Meta, Series, Usage
+from slurm_gpushare.accounting.database import Database
+from slurm_gpushare.accounting.export import TABLES
+from slurm_gpushare.accounting.report import SLACK
+from slurm_gpushare.accounting.rollup import Rollups
+from slurm_gpushare.accounting.rollup_store import RollupStore, outdate
+from slurm_gpushare.accounting.schema import Hour, Job, Meta, Series, Usage
 from slurm_gpushare.accounting.selection import Selection
-from slurm_gpushare.errors import StoreError
 from slurm_gpushare.gpu_hour import HOUR, GpuHour
 from slurm_gpushare.slurm.sacct import JobRow
 from slurm_gpushare.usage import UsageRecord
 
-_BUSY = 30.0  # seconds that SQLite waits for another writer
-_AT_ONCE = 500  # rows in one statement
+# How long the names that Slurm tells may be here; SQLite alone would take longer ones.
+_LENGTHS = {
+    column.name: column.type.length
+    for column in Job.__table__.columns
+    if isinstance(column.type, String) and column.type.length
+}
+_COVERED = ("slurm_since", "slurm_until")
+_AT_ONCE = 500  # names in one statement
+_PART = 1000  # rows that are in memory at a time when all leave the store
+_COURSE = [column.name for column in Series.__table__.columns]
 
 
-class Store:
-    """The open database. Its methods may be called from several threads at once."""
+class Store(Database):
+    """Usage records, GPU hours and runs of jobs. Its methods may be called from several threads at once."""
 
-    def __init__(self, url: str):
-        """Open the database at ``url``; make its tables when there are none.
+    def __init__(self, url: str, clock: Callable[[], float] = time.time):
+        """Open the database at ``url``, as Database does. ``clock`` tells which days are over."""
+        super().__init__(url)
+        self.rollups = Rollups(self, RollupStore(self._engine, self._said), clock)
 
-        Raises
-        ------
-        StoreError
-            It cannot be reached or read, is newer than this version, or belongs to something else; nothing of it is
-            changed then. The message has the URL without its password.
-        """
-        try:
-            parsed = make_url(url)
-            self.name = parsed.render_as_string(hide_password=True)
-            _prepare_file(parsed)
-            self._engine = create_engine(parsed, pool_pre_ping=True)
-        except ArgumentError:
-            # make_url's own message repeats the URL, password included.
-            raise StoreError(
-                "the store's URL is not one of a database that is known here: write one such as "
-                "sqlite:////var/lib/gpushare/usage.sqlite or mariadb+pymysql://gpushare@HOST/gpushare"
-            ) from None
-        except ImportError as error:
-            raise StoreError(f"{self.name}: the database's driver is missing: install Python's {error.name}") from None
-        except OSError as error:
-            raise StoreError(f"{self.name}: {error.filename}: {error.strerror}") from None
-        try:
-            with self._said():
-                self._open()
-        except BaseException:
-            self._engine.dispose()
-            raise
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
-
-    def add_usage(self, records: Iterable[UsageRecord | GpuHour]) -> None:
+    def add_usage(self, records: Sequence[UsageRecord | GpuHour]) -> None:
         """Keep ``records``; one that is there already is replaced. All or none; raises StoreError.
 
         Of a GPU's hour the one with more seconds stays: an hour only grows.
         """
-        records = {record.key: record for record in records}.values()
-        hours = [record for record in records if isinstance(record, GpuHour)]
+        kept = {record.key: record for record in records if isinstance(record, UsageRecord)}.values()
         # Not asdict, which copies every point of every series.
-        rows = [dict(vars(record)) for record in records if isinstance(record, UsageRecord)]
-        names = [column.name for column in Series.__table__.columns]
-        courses = [{name: row[name] for name in names} for row in rows if row["series"] is not None]
+        rows = [dict(vars(record)) for record in kept]
+        courses = [{name: row[name] for name in _COURSE} for row in rows if row["series"] is not None]
         for row in rows:
             del row["series"]
-        with self._said(), self._engine.begin() as connection:
+        found = sorted((hour for hour in records if isinstance(hour, GpuHour)), key=lambda hour: hour.seconds_sampled)
+        hours = [vars(hour) for hour in {hour.key: hour for hour in found}.values()]
+
+        def write(connection: Connection) -> None:
             self._write(connection, Usage, rows)
             self._write(connection, Series, courses)
-            self._write(connection, Hour, [asdict(hour) for hour in hours if not self._has_more(connection, hour)])
+            self._write(connection, Hour, hours, grows="seconds_sampled")
+            outdate(connection, ((row["cluster"], row["job_id"]) for row in rows))
+
+        self._transaction(write)
 
     def add_jobs(self, rows: Iterable[JobRow]) -> None:
-        """Keep ``rows``; one that is there already is replaced. All or none; raises StoreError."""
-        self._upsert(Job, {row.key: asdict(row) for row in rows}.values())
+        """Keep those of ``rows`` that have begun; one that is there is replaced. All or none; raises StoreError."""
+        values = {row.key: _job_values(row) for row in rows if row.start is not None}
+
+        def write(connection: Connection) -> None:
+            # Slurm tells of the same runs again and again; what did not change leaves roll-ups as they are.
+            before = _stored(connection, {job_id for _, job_id, _, _ in values})
+            changed = [value for key, value in values.items() if value != before.get(key)]
+            self._write(connection, Job, changed)
+            old = [before[_run(value)] for value in changed if _run(value) in before]
+            spans = [(one["start"], one["end"]) for one in old if None not in (one["start"], one["end"])]
+            outdate(connection, ((value["cluster"], value["job_id"]) for value in changed), spans)
+
+        self._transaction(write)
 
     def jobs(self, selection: Selection) -> list[JobRow]:
         """Return the runs of ``selection`` that had begun."""
@@ -89,9 +95,11 @@ class Store:
     def usage(self, selection: Selection) -> list[UsageRecord]:
         """Return the records of ``selection``'s time, and all those of jobs that have a run in it, without series."""
         columns = select(*Usage.__table__.columns)
-        of_runs = columns.where(
-            exists().where(Job.cluster == Usage.cluster, Job.job_id == Usage.job_id, _job_conditions(selection))
-        )
+        # A join with the jobs, not a condition on records, which SQLite and MariaDB would ask of every record there is.
+        jobs = select(Job.cluster, Job.job_id).where(_job_conditions(selection)).distinct().subquery()
+        of_runs = columns.join(jobs, and_(jobs.c.cluster == Usage.cluster, jobs.c.job_id == Usage.job_id))
+        if selection.uid is not None and selection.accounts_seen:
+            of_runs = of_runs.where(_seen_usage(selection))  # a job may have had another account in another run
         of_time = columns.where(_usage_conditions(selection))
         found = self._read(of_runs, UsageRecord) + self._read(of_time, UsageRecord)
         return list({record.key: record for record in found}.values())
@@ -107,10 +115,64 @@ class Store:
         query = select(*Usage.__table__.columns).where(Usage.cluster == cluster, Usage.job_id.in_(list(jobs)))
         return self._read(query, UsageRecord)
 
+    def on_gpu(self, record: UsageRecord) -> list[UsageRecord]:
+        """Return the records of other jobs on the GPU of ``record`` that overlap with its time, without series."""
+        query = select(*Usage.__table__.columns).where(
+            Usage.gpu == record.gpu, Usage.ended > record.started, Usage.started < record.ended
+        )
+        others = query.where(Usage.cluster == record.cluster, Usage.job_id != record.job_id)
+        return self._read(others.order_by(Usage.started, Usage.job_id), UsageRecord)
+
+    def largest(self, selection: Selection, name: str) -> Iterator[tuple[float, tuple[str, int]]]:
+        """Yield the jobs of ``selection``, (cluster, job id), by the sum of a column of their records, largest first.
+
+        The sum is of whole records of all sources: no run of the job has more in the selection's time.
+        """
+        amount = func.sum(getattr(Usage, name))
+        query = select(Usage.cluster, Usage.job_id, amount).where(_usage_conditions(replace(selection, jobs=None)))
+        wanted = (
+            (Job.account, selection.accounts),
+            (Job.partition, selection.partitions),
+            (Job.state, selection.states),
+        )
+        chosen = [column.in_(names) for column, names in wanted if names is not None]
+        if chosen or selection.jobs is not None:
+            chosen += [Job.cluster == Usage.cluster, Job.job_id == Usage.job_id, _job_conditions(selection)]
+            query = query.where(exists().where(*chosen))
+        query = query.group_by(Usage.cluster, Usage.job_id).having(amount > 0).order_by(amount.desc())
+        with self._said(), self._engine.connect() as connection:
+            for cluster, job_id, value in connection.execution_options(yield_per=1000).execute(query):
+                yield value, (cluster, job_id)
+
     def hours(self, start: float, end: float) -> list[GpuHour]:
         """Return the GPUs' hours that lie in the period, or in part."""
         query = select(*Hour.__table__.columns).where(Hour.hour < end, Hour.hour > start - HOUR)
         return self._read(query.order_by(Hour.cluster, Hour.node, Hour.gpu, Hour.source, Hour.hour), GpuHour)
+
+    def hours_in(self, start: float, end: float, bucket: float) -> list[tuple]:
+        """Return what GPUs did in buckets of ``bucket`` seconds from ``start`` on, of hours that begin in [start, end).
+
+        (node, gpu, model, the bucket's number, seconds sampled, GPU-seconds used, reserved). Hours of an unknown use
+        are left out.
+        """
+        since, wide = round(start * 1_000_000), round(bucket * 1_000_000)
+        number = ((type_coerce(Hour.hour, BigInteger) - since) // wide).label("number")
+        sums = (func.sum(column) for column in (Hour.seconds_sampled, Hour.gpu_seconds_used, Hour.gpu_seconds_reserved))
+        query = select(Hour.node, Hour.gpu, Hour.gpu_name, number, *sums).where(
+            Hour.hour >= start, Hour.hour < end, Hour.gpu_seconds_used.is_not(None)
+        )
+        with self._said(), self._engine.connect() as connection:
+            found = connection.execute(query.group_by(Hour.node, Hour.gpu, Hour.gpu_name, number))
+            return [(node, gpu, model, int(at), *amounts) for node, gpu, model, at, *amounts in found]
+
+    def rows(self, what: str, start: float, end: float) -> Iterator[list[dict]]:
+        """Yield the rows of one of export.py's TABLES whose time lies in [start, end), some at a time."""
+        model, name = TABLES[what]
+        time = getattr(model, name)
+        query = select(*model.__table__.columns).where(time >= start, time < end).order_by(time)
+        with self._said(), self._engine.connect() as connection:
+            for part in connection.execution_options(yield_per=_PART).execute(query).mappings().partitions():
+                yield [dict(row) for row in part]
 
     def forget_series(self, before: float) -> int:
         """Delete the courses of runs that ended ``before`` (seconds since the epoch); return how many; StoreError."""
@@ -121,156 +183,100 @@ class Store:
         """Return the runs whose end is not known."""
         return self._read(select(*Job.__table__.columns).where(Job.start.is_not(None), Job.end.is_(None)), JobRow)
 
+    def covered(self) -> tuple[float, float] | None:
+        """Return the time, from when until when, of which Slurm told all runs; None: it was not asked yet."""
+        with self._said(), self._engine.connect() as connection:
+            found = dict(map(tuple, connection.execute(select(Meta.name, Meta.value).where(Meta.name.in_(_COVERED)))))
+        return (float(found[_COVERED[0]]), float(found[_COVERED[1]])) if len(found) == 2 else None
+
+    def cover(self, since: float, until: float) -> None:
+        """Keep that Slurm told all runs from ``since`` until ``until``."""
+        rows = [{"name": name, "value": repr(value)} for name, value in zip(_COVERED, (since, until), strict=True)]
+        self._transaction(lambda connection: self._write(connection, Meta, rows))
+
+    def users_among(self, names: Iterable[str]) -> set[str]:
+        """Return those of ``names`` who have a run or a record."""
+        names = list(names)
+        with self._said(), self._engine.connect() as connection:
+            return {
+                name
+                for column in (Job.user, Usage.user)
+                for name in names
+                if connection.execute(select(column).where(column == name).limit(1)).first() is not None
+            }
+
     def jobs_with_usage(self, start: float, end: float) -> set[tuple[str, int]]:
         """Return (cluster, job id) of all usage records of the period."""
         query = select(Usage.cluster, Usage.job_id).where(_usage_conditions(Selection(start, end))).distinct()
         with self._said(), self._engine.connect() as connection:
             return {(cluster, job_id) for cluster, job_id in connection.execute(query)}
 
-    def _open(self) -> None:
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "sqlite" and (fault := _fault(connection)):
-                raise StoreError(
-                    f"{self.name}: the file is no whole database ({fault}): restore it from a backup, "
-                    "or name another; nothing was changed"
-                )
-            tables = set(inspect(connection).get_table_names())
-            ours = {table.name for table in Base.metadata.sorted_tables}
-            version = None
-            if Meta.__tablename__ in tables:
-                version = connection.execute(select(Meta.value).where(Meta.name == "schema")).scalar()
-        if version is not None and version != str(VERSION):
-            raise StoreError(
-                f"{self.name}: its tables are of version {version}, this gpushare knows version {VERSION}: "
-                "run the gpushare that made them, or name another database; nothing was changed"
-            )
-        if version is None and tables & (ours - {Meta.__tablename__}):
-            raise StoreError(f"{self.name}: has some of our tables but no version: name another database")
-        if version is None and tables - ours and self._engine.dialect.name == "sqlite":
-            raise StoreError(f"{self.name}: is another program's database: name another file")
-        if self._engine.dialect.name == "sqlite":
-            # Only now: the journal's mode is written into the file, and a file that is refused stays as it is.
-            event.listen(self._engine, "connect", _set_up_sqlite)
-            self._engine.dispose()
-        if version is not None:
-            self._add_columns()
-        with self._engine.begin() as connection:
-            Base.metadata.create_all(connection)
-            if version is None:
-                self._write(connection, Meta, [{"name": "schema", "value": str(VERSION)}])
 
-    def _add_columns(self) -> None:
-        """Add the columns that an older gpushare of the same version of tables did not have; they may be null."""
-        with self._engine.begin() as connection:
-            tables = set(inspect(connection).get_table_names())
-            for table in Base.metadata.sorted_tables:
-                if table.name not in tables:
-                    continue
-                there = {column["name"] for column in inspect(connection).get_columns(table.name)}
-                for column in table.columns:
-                    if column.name not in there:
-                        kind = column.type.compile(connection.dialect)
-                        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+def _run(values: Mapping) -> tuple[str, int, int, int]:
+    return values["cluster"], values["job_id"], values["submit"], values["restart"]
 
-    @staticmethod
-    def _has_more(connection: Connection, hour: GpuHour) -> bool:
-        key = [column == getattr(hour, column.name) for column in Hour.__table__.primary_key]
-        there = connection.execute(select(Hour.seconds_sampled).where(*key)).scalar()
-        return there is not None and there > hour.seconds_sampled
 
-    def _upsert(self, model: type[Base], rows: Iterable[dict]) -> None:
-        with self._said(), self._engine.begin() as connection:
-            self._write(connection, model, list(rows))
+def _stored(connection: Connection, jobs: set[int]) -> dict[tuple, dict]:
+    """Return the runs of ``jobs`` as they are stored, by their keys."""
+    ids = sorted(jobs)
+    found = {}
+    for at in range(0, len(ids), _AT_ONCE):
+        query = select(*Job.__table__.columns).where(Job.job_id.in_(ids[at : at + _AT_ONCE]))
+        found.update((_run(one), dict(one)) for one in connection.execute(query).mappings())
+    return found
 
-    def _write(self, connection: Connection, model: type[Base], rows: Sequence[dict]) -> None:
-        table = model.__table__
-        keys = [column.name for column in table.primary_key]
-        others = [column.name for column in table.columns if column.name not in keys]
-        if connection.dialect.name in ("mysql", "mariadb"):
-            statement = mysql.insert(table)
-            statement = statement.on_duplicate_key_update({name: statement.inserted[name] for name in others})
-        elif connection.dialect.name in ("sqlite", "postgresql"):
-            statement = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-            new = {name: statement.excluded[name] for name in others}
-            statement = statement.on_conflict_do_update(index_elements=keys, set_=new)
-        else:
-            raise StoreError(f"{self.name}: {connection.dialect.name} is not one of SQLite, MariaDB and PostgreSQL")
-        for at in range(0, len(rows), _AT_ONCE):
-            connection.execute(statement, rows[at : at + _AT_ONCE])
 
-    def _read(self, query: object, kind: type) -> list:
-        names = [item.name for item in fields(kind)]
-        with self._said(), self._engine.connect() as connection:
-            rows = connection.execute(query).mappings()
-            return [kind(**{name: row[name] for name in names if name in row}) for row in rows]
-
-    @contextmanager
-    def _said(self) -> Iterator[None]:
-        try:
-            yield
-        except SQLAlchemyError as error:
-            # The first line of the driver's message; SQLAlchemy adds the statement and a link below it.
-            cause = str(getattr(error, "orig", None) or error).strip().splitlines()
-            raise StoreError(f"{self.name}: {cause[0] if cause else type(error).__name__}") from None
-        except UnicodeError as error:
-            raise StoreError(f"{self.name}: {error}") from None
+def _job_values(row: JobRow) -> dict:
+    values = dict(vars(row))
+    for name, length in _LENGTHS.items():
+        if values[name] is not None and len(values[name]) > length:
+            values[name] = values[name][:length]
+    return values
 
 
 def _job_conditions(selection: Selection) -> object:
     conditions = [Job.start.is_not(None), Job.alloc_tres != "", Job.start <= selection.end]
     conditions.append(or_(Job.end.is_(None), Job.end >= selection.start))
     if selection.uid is not None:
-        conditions.append(Job.uid == selection.uid)
+        own = Job.uid == selection.uid
+        conditions.append(or_(own, Job.account.in_(selection.accounts_seen)) if selection.accounts_seen else own)
     if selection.users is not None:
         conditions.append(Job.user.in_(selection.users))
     if selection.jobs is not None:
-        # Lists, since a database takes only so many OR-ed terms.
-        whole = [ref.job_id for ref in selection.jobs if ref.task_id is None]
-        tasks = [(ref.job_id, ref.task_id) for ref in selection.jobs if ref.task_id is not None]
-        conditions.append(
-            or_(
-                Job.job_id.in_(whole),
-                Job.array_job_id.in_(whole),
-                tuple_(Job.array_job_id, Job.array_task_id).in_(tasks),
-            )
-        )
+        # Lists, since a database takes only so many OR-ed terms. Each term has an index, else none of them is used.
+        terms = [false()]
+        if whole := [ref.job_id for ref in selection.jobs if ref.task_id is None and ref.het_offset is None]:
+            terms += [column.in_(whole) for column in (Job.job_id, Job.array_job_id, Job.het_job_id)]
+        for columns, parts in (
+            ((Job.array_job_id, Job.array_task_id), [(ref.job_id, ref.task_id) for ref in selection.jobs]),
+            ((Job.het_job_id, Job.het_offset), [(ref.job_id, ref.het_offset) for ref in selection.jobs]),
+        ):
+            if named := [part for part in parts if part[1] is not None]:
+                terms.append(and_(columns[0].in_([job_id for job_id, _ in named]), tuple_(*columns).in_(named)))
+        conditions.append(or_(*terms))
     return and_(*conditions)
 
 
 def _usage_conditions(selection: Selection) -> object:
     conditions = [Usage.started <= selection.end, Usage.ended >= selection.start]
     if selection.uid is not None:
-        conditions.append(Usage.uid == selection.uid)
+        conditions.append(_seen_usage(selection))
     if selection.users is not None:
         conditions.append(Usage.user.in_(selection.users))
     if selection.jobs is not None:
-        conditions.append(Usage.job_id.in_([ref.job_id for ref in selection.jobs if ref.task_id is None]))
+        whole = [ref.job_id for ref in selection.jobs if ref.task_id is None and ref.het_offset is None]
+        conditions.append(Usage.job_id.in_(whole))
     return and_(*conditions)
 
 
-def _prepare_file(url: URL) -> None:
-    """Make the folder and the empty file of a SQLite database, for their owner alone."""
-    path = url.database
-    if url.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
-        return
-    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o750, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def _fault(connection: Connection) -> str | None:
-    """Return the first thing that is wrong with a SQLite file, None where nothing is."""
-    try:
-        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-    except DatabaseError as error:
-        if isinstance(error, OperationalError):
-            raise  # it cannot be opened or is locked, which says nothing about what is in it
-        return str(error.orig)
-    return None if found == "ok" else " ".join(str(found).split())
-
-
-def _set_up_sqlite(connection: object, record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute(f"PRAGMA busy_timeout={int(_BUSY * 1000)}")
-    cursor.close()
+def _seen_usage(selection: Selection) -> object:
+    """Return the condition for a record of somebody who may not see all: the own, and those of runs of the accounts."""
+    if not selection.accounts_seen:
+        return Usage.uid == selection.uid
+    run = exists().where(
+        *(Job.cluster == Usage.cluster, Job.job_id == Usage.job_id, Job.account.in_(selection.accounts_seen)),
+        # A record counts microseconds, a run seconds.
+        type_coerce(Usage.started, BigInteger) >= (Job.start - SLACK) * 1_000_000,
+        or_(Job.end.is_(None), type_coerce(Usage.started, BigInteger) <= (Job.end + SLACK) * 1_000_000),
+    )
+    return or_(Usage.uid == selection.uid, run)

@@ -5,17 +5,22 @@ or months in local time. What is cut is divided by time: within a run, use count
 """
 
 import math
+import operator
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import tzinfo
 
+from slurm_gpushare.accounting.calendar_units import around, unit_name
 from slurm_gpushare.accounting.dimensions import CALENDAR
+from slurm_gpushare.accounting.reconcile import slurm_gpu_seconds
 from slurm_gpushare.accounting.report import concerns_us, match, missing_parts, of_one_source, share_of
 from slurm_gpushare.slurm.sacct import JobRow
 from slurm_gpushare.usage import UsageRecord
 
-_AMOUNTS = ("reserved", "used", "idle", "over", "energy")
+_AMOUNTS = ("reserved", "used", "idle", "over", "energy", "slurm", "recorded", "unrecorded", "foreign")
+_COUNTS = ("runs", "unmeasured", "held", "parts_unrecorded", "parts_foreign")
+BINS = 21  # of the histogram of use: 5 % of the share each, and all of it or more
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,13 @@ class Piece:
     idle: float | None
     over: float | None
     energy: float | None
+    uid: int | None
+    began: float  # where it has not been cut: ``start``
+    # For reconcile.py; of a run that still runs neither side is final.
+    slurm: float | None = None  # what Slurm counted of the run, on one piece of it
+    recorded: float | None = None  # reserved, of a record and a run that belong together
+    unrecorded: float | None = None  # reserved, of a run without a record
+    foreign: float | None = None  # reserved, of a record without a run
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class Sums:
     gpu_seconds_over: float | None
     gpu_seconds_unmeasured: float  # the part of what was reserved of which no use is known
     used_of_reserved: float | None  # of what was measured, 0 and up
+    use_p95: float | None  # 95 % of what was reserved and measured made this use of it or less; 1 is all of it or more
     energy_joules: float | None
 
 
@@ -68,40 +81,53 @@ def pieces(rows: Iterable[JobRow], records: Iterable[UsageRecord], now: float) -
     ]
     # Use of a run that Slurm does not tell of is its user's all the same.
     return found + [
-        _measured(record, (record.cluster, record.job_id, record.started), {"user": record.user}) for record in left
+        replace(
+            _measured(record, (record.cluster, record.job_id, record.started), {"user": record.user}),
+            foreign=record.gpu_seconds_reserved,
+        )
+        for record in left
     ]
 
 
 def _of_run(row: JobRow, records: Sequence[UsageRecord], now: float) -> Iterator[Piece]:
-    slurms = {name: getattr(row, name) for name in ("user", "account", "partition", "qos", "state")}
-    for record in records:
-        yield _measured(record, row.key, slurms)
+    slurms = {name: getattr(row, name) for name in ("user", "account", "partition", "qos", "state", "uid")}
+    found = [_measured(record, row.key, slurms) for record in records]
+    if row.end is not None:
+        found = [replace(piece, recorded=piece.reserved) for piece in found]
     share = share_of(row, records)
     missing = missing_parts(share, row.nodes, records)
     if missing or not records:
         known = share.fraction is not None and row.elapsed_seconds is not None and missing
-        yield Piece(
-            run=row.key,
-            cluster=row.cluster,
-            **slurms,
-            backend=share.backend,
-            gpu=None,
-            node=row.nodelist if row.nodes == 1 else None,
-            start=row.start,
-            end=now if row.end is None else row.end,
-            reserved=share.fraction * missing * row.elapsed_seconds if known else None,
-            used=None,
-            idle=None,
-            over=None,
-            energy=None,
+        reserved = share.fraction * missing * row.elapsed_seconds if known else None
+        found.append(
+            Piece(
+                run=row.key,
+                cluster=row.cluster,
+                **slurms,
+                backend=share.backend,
+                gpu=None,
+                node=row.nodelist if row.nodes == 1 else None,
+                start=row.start,
+                end=now if row.end is None else row.end,
+                reserved=reserved,
+                used=None,
+                idle=None,
+                over=None,
+                energy=None,
+                began=row.start,
+                unrecorded=None if row.end is None else reserved,
+            )
         )
+    if row.end is not None:
+        found[0] = replace(found[0], slurm=slurm_gpu_seconds(row))
+    yield from found
 
 
-def _measured(record: UsageRecord, run: tuple, slurms: dict[str, str | None]) -> Piece:
+def _measured(record: UsageRecord, run: tuple, slurms: dict[str, str | int | None]) -> Piece:
     return Piece(
         run=run,
         cluster=record.cluster,
-        **{"user": None, "account": None, "partition": None, "qos": None, "state": None, **slurms},
+        **{name: slurms.get(name) for name in ("user", "account", "partition", "qos", "state")},
         backend=record.backend,
         gpu=record.gpu_name,
         node=record.node,
@@ -112,6 +138,8 @@ def _measured(record: UsageRecord, run: tuple, slurms: dict[str, str | None]) ->
         idle=record.gpu_seconds_idle,
         over=record.gpu_seconds_over,
         energy=record.energy_joules,
+        uid=slurms.get("uid", record.uid),
+        began=record.started,
     )
 
 
@@ -135,71 +163,134 @@ def calendar(piece: Piece, unit: str, zone: tzinfo | None = None) -> Iterator[tu
     """
     moment = piece.start
     while True:
-        first, following = _around(moment, unit, zone)
-        name = f"{first:%Y-%m}" if unit == "month" else f"{first:%Y-%m-%d}"
+        first, following = around(moment, unit, zone)
         part = clip(piece, moment, following)
         if part is not None:
-            yield name, part
+            yield unit_name(first, unit), part
         if following >= piece.end:
             return
         moment = following
 
 
-def _around(moment: float, unit: str, zone: tzinfo | None) -> tuple[datetime, float]:
-    """Return the beginning of the unit around ``moment``, and the moment of the next one's."""
-    local = datetime.fromtimestamp(moment, zone)
-    day = datetime(local.year, local.month, local.day)
-    if unit == "week":
-        day -= timedelta(days=day.weekday())
-    if unit == "month":
-        day = day.replace(day=1)
-        following = (day + timedelta(days=31)).replace(day=1)
-    else:
-        following = day + timedelta(days=7 if unit == "week" else 1)
-    limit = following.replace(tzinfo=zone).timestamp()
-    # Where clocks are put back over midnight that hour is there twice.
-    return day, limit if limit > moment else limit + 3600.0
+@dataclass
+class Tally:
+    """What the pieces of one group add up to, unrounded, so that tallies can be added to each other."""
+
+    runs: int = 0
+    reserved: float | None = None
+    used: float | None = None
+    idle: float | None = None
+    over: float | None = None
+    energy: float | None = None
+    unmeasured: float = 0.0
+    held: float = 0.0  # reserved, of what was measured
+    bins: tuple[float, ...] = (0.0,) * BINS  # ``held`` by the use that was made of it
+    slurm: float | None = None  # this and the next as of Piece
+    recorded: float | None = None
+    unrecorded: float | None = None
+    foreign: float | None = None
+    parts_unrecorded: int = 0  # that begin here
+    parts_foreign: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        amounts = {name: _sum((getattr(self, name), getattr(other, name))) for name in _AMOUNTS}
+        bins = tuple(map(operator.add, self.bins, other.bins))
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return Tally(**amounts, **counts, bins=bins)
 
 
-def summarise(
+def tally(parts: Sequence[Piece]) -> Tally:
+    """Return what the pieces add up to."""
+    seconds: list[list[float]] = [[] for _ in range(BINS)]
+    for part in parts:
+        if part.used is not None and part.reserved:
+            seconds[bin_of(part.used / part.reserved)].append(part.reserved)
+    return Tally(
+        runs=len({part.run for part in parts}),
+        **{name: _sum(getattr(part, name) for part in parts) for name in _AMOUNTS},
+        unmeasured=math.fsum(part.reserved or 0.0 for part in parts if part.used is None),
+        held=math.fsum(part.reserved or 0.0 for part in parts if part.used is not None),
+        bins=tuple(map(math.fsum, seconds)),
+        parts_unrecorded=sum(part.unrecorded is not None and part.start == part.began for part in parts),
+        parts_foreign=sum(part.foreign is not None and part.start == part.began for part in parts),
+    )
+
+
+def bin_of(use: float) -> int:
+    """Return the bin of the histogram of a ``use``, 0..1 and up of what was reserved."""
+    return max(0, min(BINS - 1, math.floor(use * (BINS - 1) + 1e-9)))
+
+
+def percentile(bins: Sequence[float], share: float) -> float | None:
+    """Return the use at or below which ``share`` of the seconds in ``bins`` lie, None where there are none.
+
+    Seconds count as even within a bin: the error is one bin at most, 5 percentage points. 1 is "all of it or more".
+    """
+    wanted = share * math.fsum(bins)
+    if wanted <= 0:
+        return None
+    for number, seconds in enumerate(bins[:-1]):
+        if wanted <= seconds:
+            return round((number + wanted / seconds) / (BINS - 1), 4)
+        wanted -= seconds
+    return 1.0
+
+
+def tallies(
     found: Iterable[Piece], by: Sequence[str], start: float, end: float, zone: tzinfo | None = None
-) -> list[Sums]:
-    """Return one line for each group of the pieces' parts in [start, end), those with most reserved first."""
+) -> dict[tuple, Tally]:
+    """Return the tally of each group of the pieces' parts in [start, end); a group is the values of ``by``."""
     groups: dict[tuple, list[Piece]] = defaultdict(list)
     unit = next((name for name in by if name in CALENDAR), None)
     for whole in found:
         piece = clip(whole, start, end)
         if piece is None:
             continue
-        for name, part in [(None, piece)] if unit is None else calendar(piece, unit, zone):
-            groups[tuple(name if each == unit else getattr(part, each) for each in by)].append(part)
-    lines = [_sums(dict(zip(by, key, strict=True)), parts) for key, parts in groups.items()]
-    if unit is None:
-        return sorted(lines, key=lambda line: (-(line.gpu_seconds_reserved or 0.0), _words(line.group)))
-    return sorted(lines, key=lambda line: (line.group[unit], -(line.gpu_seconds_reserved or 0.0), _words(line.group)))
+        for label, part in [(None, piece)] if unit is None else calendar(piece, unit, zone):
+            groups[tuple(label if each == unit else getattr(part, each) for each in by)].append(part)
+    return {key: tally(parts) for key, parts in groups.items()}
+
+
+def lines(by: Sequence[str], groups: Mapping[tuple, Tally]) -> list[Sums]:
+    """Return one line for each group, those with most reserved first, in the order of time where ``by`` has one."""
+    unit = next((name for name in by if name in CALENDAR), None)
+    found = [_sums(dict(zip(by, key, strict=True)), each) for key, each in groups.items()]
+    return sorted(
+        found,
+        key=lambda line: (line.group[unit] if unit else "", -(line.gpu_seconds_reserved or 0.0), _words(line.group)),
+    )
+
+
+def summarise(
+    found: Iterable[Piece], by: Sequence[str], start: float, end: float, zone: tzinfo | None = None
+) -> list[Sums]:
+    """Return one line for each group of the pieces' parts in [start, end)."""
+    return lines(by, tallies(found, by, start, end, zone))
 
 
 def _words(group: dict[str, str | None]) -> list[str]:
     return [value or "" for value in group.values()]
 
 
-def _sums(group: dict[str, str | None], parts: Sequence[Piece]) -> Sums:
-    measured = [part for part in parts if part.used is not None]
-    held = math.fsum(part.reserved or 0.0 for part in measured)
-    used = _sum(part.used for part in parts)
+def _sums(group: dict[str, str | None], found: Tally) -> Sums:
     return Sums(
         group=group,
-        runs=len({part.run for part in parts}),
-        gpu_seconds_reserved=_sum(part.reserved for part in parts),
-        gpu_seconds_used=used,
-        gpu_seconds_idle=_sum(part.idle for part in parts),
-        gpu_seconds_over=_sum(part.over for part in parts),
-        gpu_seconds_unmeasured=round(math.fsum(part.reserved or 0.0 for part in parts if part.used is None), 6),
-        used_of_reserved=None if used is None or held <= 0 else round(used / held, 4),
-        energy_joules=_sum(part.energy for part in parts),
+        runs=found.runs,
+        gpu_seconds_reserved=_rounded(found.reserved),
+        gpu_seconds_used=_rounded(found.used),
+        gpu_seconds_idle=_rounded(found.idle),
+        gpu_seconds_over=_rounded(found.over),
+        gpu_seconds_unmeasured=round(found.unmeasured, 6),
+        used_of_reserved=None if found.used is None or found.held <= 0 else round(found.used / found.held, 4),
+        use_p95=percentile(found.bins, 0.95),
+        energy_joules=_rounded(found.energy),
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return round(math.fsum(known), 6) if known else None
+    return math.fsum(known) if known else None

@@ -13,6 +13,7 @@ from slurm_gpushare.errors import EXIT_FAILED, GpushareError
 COMMANDS = {
     "agent": ("slurm_gpushare.cli.agent:agent", "Measure what the jobs of this node use of its GPUs."),
     "explain": ("slurm_gpushare.cli.explain:explain", "Say what a request would become, and by which rule."),
+    "export": ("slurm_gpushare.cli.export:export", "Write what is in the store into files: Parquet or CSV."),
     "idle": ("slurm_gpushare.cli.idle:idle", "Warn, then end or requeue jobs that do not use their share."),
     "lab": ("slurm_gpushare.cli.lab:lab", "A whole Slurm cluster in a folder."),
     "policy": ("slurm_gpushare.cli.policy:policy", "Check, show and compile the policy."),

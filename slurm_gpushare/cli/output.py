@@ -13,12 +13,15 @@ FORMATS = ("table", "json", "csv")
 Row = Mapping[str, object]
 
 
-def format_option(default: str = "table") -> Callable:
-    """Return the decorator that adds ``--format table|json|csv``, passed to the command as ``output_format``."""
+def format_option(default: str = "table", html: bool = False) -> Callable:
+    """Return the decorator that adds ``--format table|json|csv``, passed to the command as ``output_format``.
+
+    With ``html`` it may be that too, which the command itself prints.
+    """
     return click.option(
         "--format",
         "output_format",
-        type=click.Choice(FORMATS),
+        type=click.Choice((*FORMATS, "html") if html else FORMATS),
         default=default,
         show_default=True,
         help="How to print the data.",

@@ -21,7 +21,16 @@ def serve(listen: str | None, database: str | None, policy: str | None) -> None:
 
     from slurm_gpushare.accounting.service import serve as run
 
-    run(host, port, database or settings.database, settings.admin_comment, settings.series_days)
+    run(
+        host,
+        port,
+        database or settings.database,
+        admin_comment=settings.admin_comment,
+        series_days=settings.series_days,
+        prices=_prices(settings),
+        follow_private_data=settings.privacy == "slurm",
+        slurm=settings.slurm,
+    )
 
 
 def _settings(path: str | None) -> object:
@@ -32,6 +41,15 @@ def _settings(path: str | None) -> object:
     if path is None and not os.path.exists(POLICY_YAML):
         return Service()
     return load_policy(path or POLICY_YAML).policy.service
+
+
+def _prices(settings: object) -> object:
+    from decimal import Decimal
+
+    from slurm_gpushare.accounting.chargeback import Prices, Rate
+
+    rates = (Rate(Decimal(str(one.rate)), one.backend, one.gpu, one.account) for one in settings.rates)
+    return Prices(tuple(rates), settings.currency)
 
 
 def _address(text: str) -> tuple[str, int]:

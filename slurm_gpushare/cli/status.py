@@ -107,7 +107,8 @@ def status(
     """Every GPU of the cluster: who has which share of it, what is measured now, what is enforced.
 
     Whose jobs are shown is Slurm's to say (PrivateData). What is measured of the jobs of others, and of GPUs that they
-    are on, only root and SlurmUser see. What is not known is "-", never 0; Age is how old the measured values are.
+    are on, only operators see, and coordinators of their accounts. What is not known is "-", never 0; Age is how old
+    the measured values are.
     """
     from slurm_gpushare.status.compose import compose
     from slurm_gpushare.status.look import take_look

@@ -39,6 +39,7 @@ def conflicts(data: object) -> list[tuple[tuple, str]]:
     for index, limit in enumerate(_sequence(data, "running_limits")):
         found += _limit_conflicts(("running_limits", index), limit, data.get("slices_per_gpu", 100))
     found += _idle_conflicts(_mapping(data, "idle"), _mapping(data, "agent"))
+    found += _rate_conflicts(_mapping(data, "service"))
     names: dict[object, int] = {}
     for index, rule in enumerate(rules):
         name = rule.get("name")
@@ -113,6 +114,21 @@ def _limit_conflicts(place: tuple, limit: object, slices: object) -> list[tuple[
         found.append((place, "limits nothing: write per_user or together"))
     if limit.get("users") and limit.get("together") is not None:
         found.append(((*place, "together"), "is for the users of a QOS or account: write per_user"))
+    return found
+
+
+def _rate_conflicts(service: dict) -> list[tuple[tuple, str]]:
+    """Return the rates that never hold, since an earlier one fits all that they fit."""
+    found = []
+    rates = [rate if isinstance(rate, dict) else {} for rate in _sequence(service, "rates")]
+    for index, rate in enumerate(rates):
+        for earlier, other in enumerate(rates[:index]):
+            criteria = {name: other.get(name) for name in ("backend", "gpu", "account") if other.get(name) is not None}
+            if all(rate.get(name) == value for name, value in criteria.items()):
+                found.append(
+                    (("service", "rates", index), f"never holds, service.rates[{earlier}] fits before it: move it up")
+                )
+                break
     return found
 
 

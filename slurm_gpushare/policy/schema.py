@@ -406,6 +406,29 @@ class Idle(Settings):
     exempt: list[Exempt] = _setting("jobs that are left alone", [])
 
 
+def _priced_backend(text: str) -> str:
+    if text not in (known := ("gpu", *Backends.model_fields)):
+        raise ValueError(f"no backend is called so: write one of {', '.join(known)}")
+    return text
+
+
+class Rate(Settings):
+    """What a GPU-hour costs. The first whose `backend`, `gpu` and `account`, as far as they are written, fit holds."""
+
+    rate: float = _setting("of a GPU-hour that was reserved; a quarter of a GPU costs a quarter", ge=0, le=1e9)
+    backend: Annotated[str, AfterValidator(_priced_backend)] | None = _setting(
+        "how the GPU was shared; `gpu`: whole GPUs of the nodes", None
+    )
+    gpu: str | None = _setting("the GPU's model as reports call it, with * for any text: `*A100*`", None)
+    account: Name | None = _setting("the Slurm account", None)
+
+
+def _currency(text: str) -> str:
+    if not re.fullmatch(r"[^\W\d_][\w -]{0,14}|[€£$¥]", text):
+        raise ValueError("write the currency as EUR, or the unit as credits")
+    return text
+
+
 class Service(Settings):
     """`gpushare serve` on the accounting host."""
 
@@ -419,6 +442,22 @@ class Service(Settings):
     )
     series_days: int = _setting(
         "how long the course of each job's use is kept; its sums are kept for ever", 365, "days", ge=1, le=36500
+    )
+    slurm: Literal["auto", "sacct", "sacct_json", "pyslurm"] = _setting(
+        "how Slurm is asked for the runs of jobs; `auto`: by pyslurm where it is installed beside gpushare and of "
+        "Slurm's version, else by sacct",
+        "auto",
+    )
+    privacy: Literal["own", "slurm"] = _setting(
+        "whose runs a user sees: `own` alone, or those that `slurm`'s PrivateData does not hide; coordinators see "
+        "those of their accounts, operators all",
+        "own",
+    )
+    rates: list[Rate] = _setting(
+        "prices for `gpushare report chargeback` ([reports.md](reports.md#chargeback)); the first that fits holds", []
+    )
+    currency: Annotated[str, AfterValidator(_currency)] = _setting(
+        "of the rates: EUR, or a unit such as credits", "credits"
     )
 
 

@@ -41,6 +41,7 @@ _OURS = "gpushare: "
 # A share, in the spelling that Slurm's clients from 23.11 on turn into no GPU at all.
 _LOST = re.compile(r"--gpus-per-task[= ](?:[A-Za-z][\w.-]*:)?(?:[0-9]*\.[0-9]+|[0-9]+%|[0-9]+/[0-9]+)(?= |$)")
 _ARRAY = re.compile(r"([0-9]+)_(?:([0-9]+)|\[.*\])")
+_HET = re.compile(r"([0-9]+)\+([0-9]+)")  # a component of a heterogeneous job
 
 
 @dataclass(frozen=True)
@@ -70,24 +71,39 @@ class JobRow:
     extra: str
     reason: str | None = None  # what we did to the run, and why, where we did: warned, ended or requeued it
     lost_request: str | None = None  # what the client lost: the job asked for it, and ran without a GPU
+    het_job_id: int | None = None  # of a component of a heterogeneous job: that of the first, which Slurm writes as ...
+    het_offset: int | None = None  # ... het_job_id+het_offset
 
     @property
     def key(self) -> tuple[str, int, int, int]:
         """What makes a run unique."""
         return (self.cluster, self.job_id, self.submit, self.restart)
 
+    @property
+    def job(self) -> str:
+        """The job as Slurm writes it: 12, 11_2 for task 2 of array 11, 11+1 for a part of heterogeneous job 11."""
+        if self.array_task_id is not None:
+            return f"{self.array_job_id}_{self.array_task_id}"
+        return str(self.job_id) if self.het_job_id is None else f"{self.het_job_id}+{self.het_offset}"
+
 
 def sacct_argv(start: float, end: float, delimiter: str, jobs: Iterable[int] = ()) -> list[str]:
-    """Return the argv that asks for all runs between ``start`` and ``end``, or for all runs of ``jobs``.
-
-    Times are written in UTC, which is the time zone that the command is run in.
-    """
-    chosen = ",".join(str(int(job)) for job in jobs)
-    period = ["-j", chosen] if chosen else ["-S", _utc(start), "-E", _utc(end)]
+    """Return the argv that asks for all runs between ``start`` and ``end``, or for all runs of ``jobs``."""
     return ["sacct", "-D", "-X", "-a", "-p", "--noheader", "--noconvert", f"--delimiter={delimiter}"] + [
         "--format=" + ",".join(FIELDS),
-        *period,
+        *period(start, end, jobs),
     ]
+
+
+def period(start: float, end: float, jobs: Iterable[int]) -> list[str]:
+    """Return sacct's options for a time, or for ``jobs``; times in UTC, the time zone that the command is run in."""
+    chosen = ",".join(str(int(job)) for job in jobs)
+    return ["-j", chosen] if chosen else ["-S", _utc(start), "-E", _utc(end)]
+
+
+def reason_of(comment: str) -> str | None:
+    """Return what we did to a run, and why, from its system comment; None where that is none of ours."""
+    return comment.removeprefix(_OURS) if comment.startswith(_OURS) else None
 
 
 def lost_request(submit_line: str, alloc_tres: str, extra: str) -> str | None:
@@ -126,7 +142,7 @@ def fetch_jobs(start: float, end: float, jobs: Iterable[int] = ()) -> list[JobRo
 def _row(values: list[str]) -> JobRow:
     field = dict(zip(FIELDS, values, strict=True))
     field["Cluster"] = field["Cluster"].lstrip("\n")
-    array = _ARRAY.fullmatch(field["JobID"])
+    array, het = _ARRAY.fullmatch(field["JobID"]), _HET.fullmatch(field["JobID"])
     try:
         return JobRow(
             cluster=field["Cluster"],
@@ -150,8 +166,10 @@ def _row(values: list[str]) -> JobRow:
             alloc_tres=field["AllocTRES"],
             req_tres=field["ReqTRES"],
             extra=field["Extra"],
-            reason=field["SystemComment"].removeprefix(_OURS) if field["SystemComment"].startswith(_OURS) else None,
+            reason=reason_of(field["SystemComment"]),
             lost_request=lost_request(field["SubmitLine"], field["AllocTRES"], field["Extra"]),
+            het_job_id=int(het[1]) if het else None,
+            het_offset=int(het[2]) if het else None,
         )
     except ValueError as error:
         raise SlurmError(f"sacct: job {field['JobIDRaw']!r}: {error}") from None

@@ -21,6 +21,7 @@ DAEMONS = {
     **{f"agent {node}": _agent(node) for node in ("n1", "n2", "c1", "m1", "g1", "h1")},
     "serve": ("bin/gpushare serve", "root", None, "ulimit -Sn 256; exec gpushare serve"),
     "slurmctld": ("slurmctld -D", "root", None, "exec runuser -u slurm -- slurmctld -D"),
+    "slurmdbd": ("slurmdbd -D", "root", None, "exec runuser -u slurm -- slurmdbd -D"),
     **{f"slurmd {node}": (f" -N {node}", "root", node, f"exec slurmd -D -N {node}") for node in ("c1", "n1")},
     **{f"gpu-{node}": _gpus(node) for node in ("m1", "g1")},
     "pool": (_POOL, "root", None, f"exec /opt/gpushare/bin/python3 -m {_POOL}"),

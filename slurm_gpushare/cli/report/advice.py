@@ -29,7 +29,7 @@ ADVICE = {
 
 @click.command()
 @selection_options
-@format_option()
+@format_option(html=True)
 def advice(start: float | None, end: float | None, service: str | None, output_format: str, **names: tuple) -> None:
     """With how much less of a GPU jobs would have done; those of the last 30 days, unless -S says otherwise.
 
@@ -39,7 +39,15 @@ def advice(start: float | None, end: float | None, service: str | None, output_f
     """
     selection = chosen(start, end, (midnight() - timedelta(days=30)).timestamp(), **names)
     answer = answered("advice", service, selection)
-    if output_format != "table":
+    if output_format == "html":
+        from slurm_gpushare.cli.report.html import show, table
+
+        headings = {name: heading for name, heading in ADVICE.items() if heading}
+        lines = table(
+            "Who would have done with less", answer.data["lines"], tuple(headings), headings=headings, cells=_advised
+        )
+        show("Advice: smaller shares that would have done", selection, service, [lines], answer.data)
+    elif output_format != "table":
         print_rows(answer.data["lines"], ADVICE, output_format)
     elif not answer.data["lines"]:
         click.echo("No job is known that would have done with a smaller share.")

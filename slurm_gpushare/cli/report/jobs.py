@@ -41,7 +41,7 @@ _TIMES = ("submit", "start", "end")
     "--job", "-j", "refs", callback=listed("parse_jobs"), metavar="ID[,…]", help="These jobs, whenever they ran."
 )
 @selection_options
-@format_option()
+@format_option(html=True)
 def jobs(
     refs: tuple | None, start: float | None, end: float | None, service: str | None, output_format: str, **names: tuple
 ) -> None:
@@ -54,6 +54,8 @@ def jobs(
     answer = answered("jobs", service, selection)
     if output_format == "table":
         _table(answer.data["runs"], selection)
+    elif output_format == "html":
+        _page(answer.data, selection, service)
     else:
         rows = ({**run, **{name: local_time(run[name]) for name in _TIMES}} for run in answer.data["runs"])
         print_rows(rows, COLUMNS, output_format)
@@ -91,7 +93,18 @@ def _table(runs: list[dict], selection: "Selection") -> None:
     click.echo(totals(runs))
 
 
+def _page(data: dict, selection: "Selection", service: str | None) -> None:
+    from slurm_gpushare.cli.report.html import show, table
+
+    rows = [{"id": job_name(run), **run} for run in data["runs"]]
+    columns = (*HEADINGS, "start")
+    lines = table("Runs", rows, columns, headings=HEADINGS | {"start": "Start"}, cells=_cell, says=totals(rows))
+    show("Jobs and their GPU time", selection, service, [lines], data, ("accounts", "timeline"))
+
+
 def _cell(column: str, value: object) -> str:
+    if column == "start":
+        return local_time(value)
     if column == "elapsed_seconds":
         return elapsed_text(value)
     if column in ("gpu_seconds_reserved", "gpu_seconds_used"):

@@ -1,5 +1,8 @@
 """What all reports share: the options that choose runs, and what is said around a report."""
 
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from slurm_gpushare.accounting.selection import Selection
 
 
-def _time(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+def moment(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
     from slurm_gpushare.slurm.times import parse_time
 
     try:
@@ -41,8 +44,8 @@ def selection_options(command: Callable) -> Callable:
     """Add the options that choose runs, named and meant as sacct's."""
     for option in reversed(
         [
-            click.option("-S", "--start", callback=_time, metavar="TIME", help="From then on."),
-            click.option("-E", "--end", callback=_time, metavar="TIME", help="Until then. [default: now]"),
+            click.option("-S", "--start", callback=moment, metavar="TIME", help="From then on."),
+            click.option("-E", "--end", callback=moment, metavar="TIME", help="Until then. [default: now]"),
             click.option(
                 *("-u", "--user", "users"),
                 callback=listed("parse_users"),
@@ -101,6 +104,12 @@ def nothing(selection: "Selection") -> str:
     return f"No job{whose}{which} had a share of a GPU between {since} and {until}."
 
 
+def terminal() -> tuple[int, bool]:
+    """Return the terminal's columns, and whether it shows more than ASCII: by the locale, as other programs do."""
+    locale = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "")
+    return shutil.get_terminal_size((100, 24)).columns, "utf" in locale.lower() and "utf" in sys.stdout.encoding.lower()
+
+
 def the_service() -> str:
     from slurm_gpushare.node_policy import read_node_policy
 
@@ -111,9 +120,19 @@ def the_service() -> str:
 
 
 def answered(report: str, service: str | None, selection: "Selection", **parameters: str) -> "Answer":
-    """Ask the service for a report, and tell its warnings on stderr."""
+    """Ask the service for a report, and tell its warnings on stderr.
+
+    Its reconciliation with Slurm follows when the command is done: below a table, on stderr where others read stdout.
+    """
     from slurm_gpushare.accounting.client import ask
 
     answer = ask(service or the_service(), report, selection, **parameters)
     warn(answer.warnings)
+    if "reconciliation" in answer.data:
+        context = click.get_current_context()
+        is_table = context.params.get("output_format") == "table"
+        line = answer.data["reconciliation"]["line"]
+        context.call_on_close(
+            lambda: click.echo(line if is_table else f"gpushare: reconciliation: {line}", err=not is_table)
+        )
     return answer

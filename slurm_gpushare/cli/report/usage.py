@@ -15,6 +15,7 @@ SUMS = {
     "gpu_seconds_over": "Over h",
     "gpu_seconds_unmeasured": "Unmeasured h",
     "used_of_reserved": "Used %",
+    "use_p95": "p95 %",
     "energy_joules": "kWh",
 }
 
@@ -39,7 +40,7 @@ def _by(context: click.Context, parameter: click.Parameter, text: str) -> tuple[
     "and one of day, week, month.",
 )
 @selection_options
-@format_option()
+@format_option(html=True)
 def usage(
     by: tuple[str, ...], start: float | None, end: float | None, service: str | None, output_format: str, **names: tuple
 ) -> None:
@@ -51,12 +52,30 @@ def usage(
     selection = chosen(start, end, midnight().replace(day=1).timestamp(), **names)
     answer = answered("usage", service, selection, by=",".join(by))
     rows = [{**line["group"], **line} for line in answer.data["lines"]]
-    if output_format != "table":
+    if output_format == "html":
+        _page(rows, by, selection, service, answer.data)
+    elif output_format != "table":
         print_rows(rows, (*by, *SUMS), output_format)
     elif not rows:
         click.echo(nothing(selection))
     else:
         print_rows(rows, (*by, *SUMS), "table", headings=SUMS | {name: name.capitalize() for name in by}, cells=_sum)
+
+
+def _page(rows: list[dict], by: tuple[str, ...], selection: object, service: str | None, data: dict) -> None:
+    from slurm_gpushare.cli.report.html import show, table
+
+    headings = SUMS | {name: name.capitalize() for name in by}
+    unit = next((name for name in by if name in ("day", "month")), None)
+    lines = table(
+        f"Sums by {' and '.join(by)}",
+        rows,
+        (*by, *SUMS),
+        headings=headings,
+        cells=_sum,
+        unit=lambda row: row[unit] if unit else None,
+    )
+    show("GPU time: reserved and used", selection, service, [lines], data, ("accounts", "heat", "timeline"))
 
 
 def _sum(column: str, value: object) -> str:
@@ -65,4 +84,4 @@ def _sum(column: str, value: object) -> str:
         return f"{value / 3600:.2f}"
     if column == "energy_joules":
         return f"{value / 3.6e6:.3f}"
-    return f"{100 * value:.0f}" if column == "used_of_reserved" else str(value)
+    return f"{100 * value:.0f}" if column in ("used_of_reserved", "use_p95") else str(value)

@@ -91,7 +91,13 @@ SHARER = run(4, 400, 500, user="bob", uid=1002, account="biology")
 SHARER_USE = used(4, 400, 500, 0.6, user="bob", uid=1002)
 
 # Two nodes with two GPUs' halves each.
-TWO_NODES = run(5, 600, 700, nodes=2, nodelist="n[1-2]", extra=grant(gpus=2, fraction=0.5, nodes=2))
+TWO_NODES = run(
+    *(5, 600, 700),
+    nodes=2,
+    nodelist="n[1-2]",
+    extra=grant(gpus=2, fraction=0.5, nodes=2),
+    alloc_tres="cpu=2,gres/shard=200,node=2",
+)
 TWO_NODES_USE = [
     used(5, 600, 700, 0.5, node=node, gpu=gpu, fraction=0.5, memory_peak_bytes=peak * GIB)
     for node, gpu, peak in (("n1", "GPU-1", 1), ("n1", "GPU-2", 2), ("n2", "GPU-3", 7), ("n2", "GPU-4", 4))

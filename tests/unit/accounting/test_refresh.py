@@ -1,11 +1,13 @@
 """What is asked of Slurm, when, and what is kept of the answer."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from slurm_gpushare.accounting.refresh import Refresher
+from slurm_gpushare.accounting.refresh import LATE, Refresher
+from slurm_gpushare.accounting.report import SLACK
 from slurm_gpushare.accounting.selection import Selection, parse_jobs
 from slurm_gpushare.accounting.store import Store
 from slurm_gpushare.slurm.command import SlurmError
@@ -19,13 +21,14 @@ class Slurm:
     """sacct and squeue of a cluster whose runs the test sets."""
 
     def __init__(self):
-        self.rows, self.extras, self.asked, self.queued, self.away, self.now = [], {}, [], 0, False, 100.0
+        self.rows, self.extras, self.asked, self.queued, self.away = [], {}, [], 0, False
+        self.now, self.wall = 100.0, T + 1000.0  # a clock of its own, and the time of day
 
     def fetch(self, start, end, jobs=()):
         self.asked.append((start, end, tuple(jobs)))
         if self.away:
             raise SlurmError("sacct: status 1: Problem talking to the database")
-        around = [row for row in self.rows if jobs or row.start is None or (row.end or 10**12) >= start]
+        around = [row for row in self.rows if jobs or row.start is None or start <= (row.end or 10**12)]
         return [row for row in around if not jobs or row.job_id in jobs]
 
     def running(self):
@@ -49,7 +52,7 @@ def store(tmp_path: Path):
 
 @pytest.fixture
 def refresher(store: Store, slurm: Slurm) -> Refresher:
-    return Refresher(store, slurm.fetch, slurm.running, lambda: slurm.now)
+    return Refresher(store, slurm.fetch, slurm.running, lambda: slurm.now, lambda: slurm.wall)
 
 
 def test_only_runs_that_concern_us_are_kept(refresher: Refresher, slurm: Slurm, store: Store) -> None:
@@ -112,17 +115,56 @@ def test_squeue_away_is_a_warning_and_no_reason_to_leave_runs_out(
     assert store.jobs(PERIOD) == [shard]
 
 
-def test_a_run_that_ended_unseen_before_the_period_is_asked_for_by_its_number(
+def test_a_run_that_is_not_among_the_newest_is_asked_for_by_its_number(
     refresher: Refresher, slurm: Slurm, store: Store
 ) -> None:
     slurm.rows = [month.RUNNING]
     refresher.refresh(PERIOD)
-    ended = replace(month.RUNNING, end=T + 1500, state="COMPLETED")
-    slurm.rows, slurm.now = [ended], slurm.now + 10
+    slurm.rows, slurm.now, slurm.wall = [replace(month.RUNNING, end=T + 1500, state="COMPLETED")], 110.0, T + 6000.0
+    store.cover(T, T + 5500)
     refresher.refresh(Selection(T + 5000, T + 6000))
     assert slurm.asked[-1][2] == (7,)
     assert store.running() == []
-    assert store.jobs(Selection(T + 5000, T + 6000)) == []
+
+
+def test_slurm_is_asked_for_a_time_once(refresher: Refresher, slurm: Slurm, store: Store) -> None:
+    week = 7 * 86400
+    refresher.refresh(PERIOD)
+    slurm.asked.clear()
+    slurm.now += 10
+    refresher.refresh(Selection(T - 3 * week, T))
+    times = [(start, end) for start, end, _ in slurm.asked]
+    # The newest again; then what was never asked for, in parts without a gap, the newest first.
+    assert times[0] == (T + 1000 - LATE, T + 1000 + SLACK)
+    assert len(times) == 4 and times[1][1] == T - SLACK and times[-1][0] == T - 3 * week - SLACK
+    assert all(low == high for (low, _), (_, high) in pairwise(times[1:]))
+    assert store.covered() == (T - 3 * week - SLACK, T + 1000)
+    slurm.asked.clear()
+    slurm.now, slurm.wall = slurm.now + 10, slurm.wall + 600
+    again = Refresher(store, slurm.fetch, slurm.running, lambda: slurm.now, lambda: slurm.wall)
+    again.refresh(Selection(T - 2 * week, T + 1600))
+    assert [(start, end) for start, end, _ in slurm.asked] == [(T + 1000 - LATE, T + 1600 + SLACK)]
+    again.refresh(Selection(T - week, T))
+    assert len(slurm.asked) == 1
+    slurm.now += 10
+    again.refresh(PERIOD, 3 * 86400)
+    assert slurm.asked[-1][0] == T + 1600 - 3 * 86400
+
+
+def test_what_was_told_before_slurm_went_away_is_not_asked_for_again(
+    refresher: Refresher, slurm: Slurm, store: Store
+) -> None:
+    refresher.refresh(PERIOD)
+    slurm.now += 10
+    tell = slurm.fetch
+
+    def fetch(start, end, jobs=()):
+        slurm.away = start < T - 10 * 86400
+        return tell(start, end, jobs)
+
+    dying = Refresher(store, fetch, slurm.running, lambda: slurm.now, lambda: slurm.wall)
+    [warning] = dying.refresh(Selection(T - 30 * 86400, T))
+    assert "Problem talking" in warning and store.covered()[0] == T - SLACK - 7 * 86400
 
 
 def test_sacct_is_asked_for_no_time_that_it_cannot_read(refresher: Refresher, slurm: Slurm) -> None:
@@ -131,5 +173,4 @@ def test_sacct_is_asked_for_no_time_that_it_cannot_read(refresher: Refresher, sl
         assert refresher.refresh(Selection(start, end)) == []
     assert slurm.asked == []
     refresher.refresh(Selection(0, 2**40))
-    [(start, end, _)] = slurm.asked
-    assert start == 86400 and end == 2**33
+    assert slurm.asked[-1][0] == 86400 and slurm.asked[0][1] == slurm.wall + SLACK and len(slurm.asked) <= 101

@@ -28,7 +28,11 @@ NAMES = st.none() | st.lists(st.from_regex(r"[^\s,]([^,]*[^\s,])?", fullmatch=Tr
     st.tuples(TIME, TIME).map(sorted),
     NAMES,
     st.none()
-    | st.lists(st.builds(JobRef, st.integers(0, 10**9), st.none() | st.integers(0, 10**6)), min_size=1).map(tuple),
+    | st.lists(
+        st.builds(JobRef, st.integers(0, 10**9), st.none() | st.integers(0, 10**6))
+        | st.builds(JobRef, st.integers(0, 10**9), st.none(), st.integers(0, 99)),
+        min_size=1,
+    ).map(tuple),
     NAMES,
     NAMES,
     st.none() | st.lists(st.sampled_from(sorted(STATES.values())), min_size=1).map(tuple),
@@ -47,7 +51,7 @@ def test_there_and_back(
 
 
 def test_jobs() -> None:
-    assert parse_jobs("12, 13_4") == (JobRef(12), JobRef(13, 4))
+    assert parse_jobs("12, 13_4,14+0") == (JobRef(12), JobRef(13, 4), JobRef(14, None, 0))
     for text in ("", "12,", "x", "-1", "12.0", "12_", "1" * 19, "\u0661"):
         with pytest.raises(RequestError, match="no job's number"):
             parse_jobs(text)

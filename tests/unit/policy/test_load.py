@@ -139,6 +139,14 @@ def test_all_errors_at_once_each_in_its_line() -> None:
         ("idle:\n  after: 1\n", "f.yaml:2: idle.after: 1: "),
         ("idle:\n  exempt: [{}]\n", "f.yaml:2: idle.exempt[0]: {}: would be every job: write accounts"),
         ("idle:\n  exempt: [{users: []}]\n", "f.yaml:2: idle.exempt[0].users: []: is empty"),
+        ("service:\n  rates: [{rate: -1}]\n", "f.yaml:2: service.rates[0].rate: -1: "),
+        ("service:\n  rates: [{rate: .inf}]\n", "f.yaml:2: service.rates[0].rate: inf: "),
+        ("service:\n  rates: [{rate: .nan}]\n", "f.yaml:2: service.rates[0].rate: nan: "),
+        ("service:\n  rates: [{account: a}]\n", "f.yaml:2: service.rates[0].rate: is missing"),
+        ("service:\n  rates: [{rate: 1, backend: shards}]\n", "rates[0].backend: 'shards': no backend is called so"),
+        ("service:\n  rates: [{rate: 1, gpu: a}, {rate: 2, gpu: a, account: b}]\n", "rates[1]: {'rate': 2, "),
+        ("service:\n  rates: [{rate: 1}, {rate: 2, gpu: a}]\n", "never holds, service.rates[0] fits before it"),
+        ("service: {currency: '<b>'}\n", "service.currency: '<b>': write the currency as EUR"),
     ],
 )  # fmt: skip
 def test_what_is_refused_and_what_is_said(text: str, said: str) -> None:

@@ -106,7 +106,7 @@ word = st.from_regex(r"[a-z][a-z0-9_-]{0,9}", fullmatch=True)
     )
 )
 def test_what_is_written_is_read_again(row: JobRow) -> None:
-    told = [*astuple(row)[8:-1], "sbatch job.sh"]
+    told = [*astuple(row)[8:-4], "sbatch job.sh", ""]
     values = [row.cluster, row.job_id, row.job_id, row.submit, row.restart, row.start, row.end, *told]
     texts = [
         "Unknown" if value is None and name in ("Start", "End") else value
@@ -114,6 +114,12 @@ def test_what_is_written_is_read_again(row: JobRow) -> None:
     ]
     line = "".join(("" if text is None else str(text)) + MARK for text in texts)
     assert parse_sacct(line + "\n", MARK) == [row]
+
+
+def test_a_component_of_a_heterogeneous_job_is_known_as_one() -> None:
+    component, alone = parse_sacct(printed(RUNNING.replace("|3|3|", "|3|2+1|", 1), RUNNING), MARK)
+    assert (component.job_id, component.het_job_id, component.het_offset, component.job) == (3, 2, 1, "2+1")
+    assert (alone.job_id, alone.het_job_id, alone.het_offset, alone.job) == (3, None, None, "3")
 
 
 def test_argv_has_no_shell_and_every_run() -> None:

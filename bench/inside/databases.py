@@ -1,0 +1,47 @@
+"""In the lab, as root, imported by its neighbours: its MariaDB, and where the stores of a benchmark are."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+DATABASE = "gpushare_bench"
+POOL = 1 << 30  # bytes of MariaDB's buffer pool, which Slurm's guide to accounting wants to be large
+
+
+def sql(statement: str, *options: str) -> list[list[str]]:
+    """Ask the lab's MariaDB; return the rows as texts."""
+    argv = ["mariadb", "--batch", "--skip-column-names", *options, "-e", statement]
+    text = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [line.split("\t") for line in text.splitlines()]
+
+
+@contextmanager
+def as_on_a_site() -> Iterator[None]:
+    """Give MariaDB memory, and have it write what was committed, as it does by default."""
+    names = ("innodb_buffer_pool_size", "innodb_flush_log_at_trx_commit")
+    before = {name: sql(f"select @@{name}")[0][0] for name in names}
+    try:
+        sql(f"set global innodb_buffer_pool_size={POOL}; set global innodb_flush_log_at_trx_commit=1")
+        yield
+    finally:
+        sql("".join(f"set global {name}={value};" for name, value in before.items()))
+
+
+def cluster() -> str:
+    """Return the name of the lab's cluster."""
+    return sql("select name from slurm_acct_db.cluster_table where deleted = 0")[0][0]
+
+
+def url(store: str, folder: str) -> str:
+    """Return where the store of that kind is: sqlite or mariadb."""
+    if store == "mariadb":
+        return f"mariadb+pymysql://root@localhost/{DATABASE}?unix_socket=/run/mysqld/mysqld.sock"
+    return f"sqlite:///{folder}/usage.sqlite"
+
+
+def timed(work: Callable, *arguments: object, **options: object) -> float:
+    """Return how many seconds it took."""
+    began = time.monotonic()
+    work(*arguments, **options)
+    return time.monotonic() - began

@@ -1,0 +1,60 @@
+"""Many rows at once into MariaDB: PyMySQL, which forms them value by value, takes four times as long."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+
+from sqlalchemy import Connection
+from sqlalchemy.sql.dml import Insert
+
+_MOST = 1 << 20  # characters of one statement; MariaDB takes 16 MiB by default
+_FORM = re.compile(r"(INSERT INTO .+? VALUES )\((?:%(?:\(\w+\))?s(?:, )?)+\)(.*)", re.DOTALL)
+
+
+def insert(connection: Connection, statement: Insert, rows: Sequence[Mapping]) -> None:
+    """Execute ``statement``, an INSERT without values of its own, for ``rows``, which all have the same columns."""
+    dialect, table = connection.dialect, statement.table
+    columns = [column for column in table.columns if column.name in rows[0]]
+    text = str(statement.compile(dialect=dialect, column_keys=[column.name for column in columns]))
+    head, after = _FORM.fullmatch(text).groups()
+    processes = [(column.name, column.type.dialect_impl(dialect).bind_processor(dialect)) for column in columns]
+    literals = _literals(connection)
+    lines: list[str] = []
+    size = 0
+    for row in rows:
+        values = [process(row[name]) if process else row[name] for name, process in processes]
+        line = "(" + ",".join([literals[type(value)](value) for value in values]) + ")"
+        if lines and size + len(line) > _MOST:
+            _execute(connection, head, lines, after)
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line)
+    _execute(connection, head, lines, after)
+
+
+def _execute(connection: Connection, head: str, lines: Sequence[str], after: str) -> None:
+    # The driver puts its parameters, of which there are none, in place of %.
+    connection.exec_driver_sql(head + ",".join(lines).replace("%", "%%") + after)
+
+
+def _literals(connection: Connection) -> dict[type, Callable[[object], str]]:
+    texts = _Texts(connection.connection.dbapi_connection.escape)
+    return {int: str, float: _number, str: texts.__getitem__, type(None): lambda value: "NULL"}
+
+
+class _Texts(dict):
+    """Texts as the driver quotes them by the server's mode; most come again and again."""
+
+    def __init__(self, quote: Callable[[str], str]):
+        self._quote = quote
+
+    def __missing__(self, text: str) -> str:
+        self[text] = quoted = self._quote(text)
+        return quoted
+
+
+def _number(value: float) -> str:
+    if not isfinite(value):
+        raise ValueError(f"{value!r} is no number that MariaDB keeps")
+    text = repr(value)
+    return text if "e" in text else text + "e0"  # without an exponent it would be a decimal
