@@ -20,7 +20,8 @@ from slurm_gpushare.accounting.reconcile import reconcile
 from slurm_gpushare.accounting.report import build
 from slurm_gpushare.accounting.selection import Selection
 from slurm_gpushare.accounting.store import Store
-from slurm_gpushare.accounting.usage_report import Tally
+from slurm_gpushare.accounting.unattributed import unattributed
+from slurm_gpushare.accounting.usage_report import Tally, lines
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,13 @@ def _lost(run: dict) -> str:
 def _usage(store: Store, selection: Selection, given: Mapping[str, str]) -> dict:
     """``{"lines": [object with the keys of Sums, …]}`` by ``by``; days are those of this host's time zone."""
     by = parse_by(given.get("by", ""))
-    return {"lines": [asdict(line) for line in summed(store, selection, by)]}
+    found, nobodys = tallied(store, selection, by), unattributed(store, selection, by)
+    groups = {**{key: Tally() for key, seconds in nobodys.items() if seconds}, **found}
+    told = [asdict(line) for line in lines(by, groups)]
+    for line in told:
+        seconds = nobodys.get(tuple(line["group"].values()))
+        line["gpu_seconds_unattributed"] = None if seconds is None else round(seconds, 6)
+    return {"lines": told}
 
 
 def _advice(store: Store, selection: Selection, given: Mapping[str, str]) -> dict:

@@ -5,6 +5,7 @@ are over. What changes a run or a record undoes the days that it has a part in (
 """
 
 import itertools
+import math
 import threading
 import time
 from collections import defaultdict
@@ -19,11 +20,15 @@ from slurm_gpushare.accounting.rollup_schema import AMOUNTS, COUNTS, DAY, KEYS, 
 from slurm_gpushare.accounting.rollup_store import RollupStore, zone_name
 from slurm_gpushare.accounting.selection import JobRef, Selection
 from slurm_gpushare.accounting.usage_report import Piece, Tally, clip, pieces, tallies, tally
+from slurm_gpushare.errors import StoreError
 
 if TYPE_CHECKING:
     from slurm_gpushare.accounting.store import Store
 
 RECORDS = "records"
+_PATIENCE = 60.0  # seconds that a report waits for sums that are not built
+_FEW = 3  # days that are read from records instead
+_LONGEST = 32 * 86400.0  # seconds that a unit has at most
 _SHORTEST = 2 * 86400.0  # seconds: a shorter time is summed up from records alone
 _AT_ONCE = 500  # jobs in one statement
 
@@ -59,18 +64,15 @@ class Rollups:
             return 0
         start = span[0] if start is None else start
         end = min(_beginning(self._clock()), span[1] if end is None else end)
-        with self._building:
-            self._check_zone()
-            return self._build(start, end, pause)
+        return self._build(start, end, pause)
 
     def covers(self, start: float, end: float) -> bool:
         """Tell whether all days of [start, end) that are over are built; raises StoreError."""
-        days = self._rows.built(DAY, start - _SHORTEST, end)
-        return all(one in days for one in beginnings(start, end, DAY) if one < min(end, _beginning(self._clock())))
+        return not self._missing(DAY, start, end)
 
     def tallies(self, selection: Selection, by: Sequence[str]) -> dict[tuple, Tally]:
         """Return the tally of each group of ``selection`` by ``by``, for which is_rolled holds; raises StoreError."""
-        self.build(selection.start, selection.end)
+        self._prepare(selection)
         unit = next((each for each in by if each in CALENDAR), None)
         names = [each for each in by if each != unit]
         found: dict[tuple, Tally] = defaultdict(Tally)
@@ -83,33 +85,50 @@ class Rollups:
 
     # Building
 
+    def _prepare(self, selection: Selection) -> None:
+        """Build what ``selection`` lacks, unless that takes longer than who asks would wait."""
+        self._build(selection.start, min(_beginning(self._clock()), selection.end), 0.0, _PATIENCE)
+        # Those that are undone meanwhile, one or two, are read from records.
+        if (left := len(self._missing(DAY, selection.start, selection.end))) > _FEW:
+            raise StoreError(
+                f"the sums of {left} days are not built yet: the service builds them, the newest first, since it "
+                "was started: ask again in some minutes, or for a later time"
+            )
+
     def _check_zone(self) -> None:
         if not self._zone_is_checked:
             self._rows.same_zone(zone_name())
             self._zone_is_checked = True
 
-    def _build(self, start: float, end: float, pause: float) -> int:
-        count = 0
-        days = self._rows.built(DAY, start - _SHORTEST, end)
-        # A unit that begins at the end has no part in it.
-        for moment in reversed([one for one in beginnings(start, end, DAY) if one < end and one not in days]):
-            following = around(moment, DAY)[1]
-            if following > _beginning(self._clock()):
-                continue
-            self._rows.begin(DAY, moment)
-            count += self._rows.finish(DAY, moment, self._day(moment, following))
-            if self._stopped.wait(pause):
+    def _build(self, start: float, end: float, pause: float, patience: float = math.inf) -> int:
+        count, since = 0, time.monotonic()
+        with self._building:
+            self._check_zone()
+        for moment in reversed(self._missing(DAY, start, end)):
+            count += self._build_one(DAY, moment)
+            if self._stopped.wait(pause) or time.monotonic() - since > patience:
                 return count
-        months = self._rows.built(MONTH, start - 32 * 86400, end)
-        for moment in (one for one in beginnings(start, end, MONTH) if one < end and one not in months):
-            following = around(moment, MONTH)[1]
-            if following > _beginning(self._clock()):
-                continue
-            self._rows.begin(MONTH, moment)
+        return count + sum(self._build_one(MONTH, moment) for moment in self._missing(MONTH, start, end))
+
+    def _missing(self, unit: str, start: float, end: float) -> list[int]:
+        """Return the beginnings of the units with a part in [start, end) that are over and not built."""
+        built = self._rows.built(unit, start - _LONGEST, end)
+        today = _beginning(self._clock())
+        # A unit that begins at the end has no part in it.
+        found = (one for one in beginnings(start, end, unit) if one < end and one not in built)
+        return [one for one in found if around(one, unit)[1] <= today]
+
+    def _build_one(self, unit: str, moment: int) -> bool:
+        following = around(moment, unit)[1]
+        with self._building:  # by one at a time, and for a short time: a report may wait for another day
+            if self._rows.built(unit, moment, moment + 1):
+                return False
+            self._rows.begin(unit, moment)
+            if unit == DAY:
+                return self._rows.finish(DAY, moment, self._day(moment, following))
             # Begun first: a day that is undone from now on undoes the month.
-            if set(beginnings(moment, following - 1, DAY)) == self._rows.built(DAY, moment, following):
-                count += self._rows.finish(MONTH, moment, _month(moment, self._rows.rows(DAY, moment, following)))
-        return count
+            whole = set(beginnings(moment, following - 1, DAY)) == self._rows.built(DAY, moment, following)
+            return whole and self._rows.finish(MONTH, moment, _month(moment, self._rows.rows(DAY, moment, following)))
 
     def _day(self, start: int, end: float) -> list[dict]:
         first: dict[tuple, Piece] = {}  # by run

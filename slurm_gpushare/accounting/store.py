@@ -165,6 +165,18 @@ class Store(Database):
             found = connection.execute(query.group_by(Hour.node, Hour.gpu, Hour.gpu_name, number))
             return [(node, gpu, model, int(at), *amounts) for node, gpu, model, at, *amounts in found]
 
+    def unattributed(self, start: float, end: float, by: Sequence[str]) -> list[tuple]:
+        """Return (hour, GPU-seconds by no job, a value of each of ``by``) of hours that begin in [start, end).
+
+        ``by`` are of cluster, node and gpu (the model).
+        """
+        columns = [Hour.gpu_name if name == "gpu" else getattr(Hour, name) for name in by]
+        query = select(Hour.hour, func.sum(Hour.gpu_seconds_unattributed), *columns).where(
+            Hour.hour > start, Hour.hour < end, Hour.gpu_seconds_unattributed.is_not(None)
+        )
+        with self._said(), self._engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(query.group_by(Hour.hour, *columns))]
+
     def rows(self, what: str, start: float, end: float) -> Iterator[list[dict]]:
         """Yield the rows of one of export.py's TABLES whose time lies in [start, end), some at a time."""
         model, name = TABLES[what]

@@ -64,6 +64,7 @@ class Sums:
     gpu_seconds_idle: float | None
     gpu_seconds_over: float | None
     gpu_seconds_unmeasured: float  # the part of what was reserved of which no use is known
+    gpu_seconds_unattributed: float | None  # of GPUs that were measured, by no job; None where it is nobody's line
     used_of_reserved: float | None  # of what was measured, 0 and up
     use_p95: float | None  # 95 % of what was reserved and measured made this use of it or less; 1 is all of it or more
     energy_joules: float | None
@@ -281,6 +282,7 @@ def _sums(group: dict[str, str | None], found: Tally) -> Sums:
         gpu_seconds_idle=_rounded(found.idle),
         gpu_seconds_over=_rounded(found.over),
         gpu_seconds_unmeasured=round(found.unmeasured, 6),
+        gpu_seconds_unattributed=None,
         used_of_reserved=None if found.used is None or found.held <= 0 else round(found.used / found.held, 4),
         use_p95=percentile(found.bins, 0.95),
         energy_joules=_rounded(found.energy),

@@ -14,6 +14,7 @@ SUMS = {
     "gpu_seconds_idle": "Idle h",
     "gpu_seconds_over": "Over h",
     "gpu_seconds_unmeasured": "Unmeasured h",
+    "gpu_seconds_unattributed": "No job's h",
     "used_of_reserved": "Used %",
     "use_p95": "p95 %",
     "energy_joules": "kWh",
@@ -47,7 +48,8 @@ def usage(
     """Reserved and used GPU time by account, user, month or others; this month's, unless -S says otherwise.
 
     Hours are of whole GPUs. A run that lies in part outside of the time counts with its part. "Unmeasured" is what was
-    reserved while nobody measured the use; "Used %" is of what was measured. In JSON and CSV all times are in seconds.
+    reserved while nobody measured the use; "Used %" and "p95 %" are of what was measured; "No job's h" is use of GPUs
+    that is no job's, told by cluster, node, GPU and time alone. In JSON and CSV all times are in seconds.
     """
     selection = chosen(start, end, midnight().replace(day=1).timestamp(), **names)
     answer = answered("usage", service, selection, by=",".join(by))

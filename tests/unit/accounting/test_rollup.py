@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from slurm_gpushare.accounting import rollup
 from slurm_gpushare.accounting.calendar_units import beginnings
 from slurm_gpushare.accounting.rollup import is_rolled
 from slurm_gpushare.accounting.rollup_schema import DAY, MONTH
@@ -17,6 +18,7 @@ from slurm_gpushare.accounting.rollup_store import RollupStore
 from slurm_gpushare.accounting.selection import JobRef, Selection
 from slurm_gpushare.accounting.store import Store
 from slurm_gpushare.accounting.usage_report import Sums, lines, pieces, summarise
+from slurm_gpushare.errors import StoreError
 from slurm_gpushare.slurm.sacct import JobRow
 from slurm_gpushare.usage import UsageRecord
 from tests.unit.accounting.month import T as EPOCH
@@ -186,3 +188,18 @@ def test_what_is_not_rolled_up() -> None:
     assert not is_rolled(month, ("node",))
     assert not is_rolled(replace(month, jobs=(JobRef(1),)), ("user",))
     assert not is_rolled(Selection(T, T + HOUR), ("user",))
+
+
+def test_a_report_does_not_wait_for_years(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add_jobs([job(1, 0, 30 * 24 * HOUR)])
+    monkeypatch.setattr(rollup, "_PATIENCE", 0.0)
+    with pytest.raises(StoreError, match=r"the sums of 29 days are not built yet: .* ask again in some minutes"):
+        store.rollups.tallies(Selection(T, T + 30 * 24 * HOUR), ("user",))
+    store.rollups.build()
+    assert store.rollups.tallies(Selection(T, T + 30 * 24 * HOUR), ("user",))[("alice",)].runs == 1
+
+
+def test_a_build_that_is_stopped_ends_after_its_day(store: Store) -> None:
+    store.add_jobs([job(1, 0, 30 * 24 * HOUR)])
+    store.rollups.stop()
+    assert store.rollups.build() == 1
