@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 from slurm_gpushare.errors import GrantError
 from slurm_gpushare.grant import Grant, decode_grant, looks_like_grant
@@ -278,6 +279,7 @@ def _contains(row: JobRow, moment: float) -> bool:
     return row.start - SLACK <= moment and (row.end is None or moment <= row.end + SLACK)
 
 
+@lru_cache(4096)  # jobs of one kind have the same, and each is looked at several times
 def grant_of(extra: str) -> Grant | None:
     """Return the grant of ``extra``; None for a text that is none, or is of a version that is not known here."""
     if not looks_like_grant(extra):

@@ -82,9 +82,10 @@ def pieces(rows: Iterable[JobRow], records: Iterable[UsageRecord], now: float) -
     ]
     # Use of a run that Slurm does not tell of is its user's all the same.
     return found + [
-        replace(
-            _measured(record, (record.cluster, record.job_id, record.started), {"user": record.user}),
-            foreign=record.gpu_seconds_reserved,
+        _measured(
+            record,
+            (record.cluster, record.job_id, record.started),
+            {"user": record.user, "uid": record.uid, "foreign": record.gpu_seconds_reserved},
         )
         for record in left
     ]
@@ -92,43 +93,42 @@ def pieces(rows: Iterable[JobRow], records: Iterable[UsageRecord], now: float) -
 
 def _of_run(row: JobRow, records: Sequence[UsageRecord], now: float) -> Iterator[Piece]:
     slurms = {name: getattr(row, name) for name in ("user", "account", "partition", "qos", "state", "uid")}
-    found = [_measured(record, row.key, slurms) for record in records]
-    if row.end is not None:
-        found = [replace(piece, recorded=piece.reserved) for piece in found]
+    is_over = row.end is not None
+    counted = slurm_gpu_seconds(row) if is_over else None
+    for number, record in enumerate(records):
+        recorded = record.gpu_seconds_reserved if is_over else None
+        yield _measured(record, row.key, {**slurms, "recorded": recorded, "slurm": None if number else counted})
     share = share_of(row, records)
     missing = missing_parts(share, row.nodes, records)
     if missing or not records:
         known = share.fraction is not None and row.elapsed_seconds is not None and missing
         reserved = share.fraction * missing * row.elapsed_seconds if known else None
-        found.append(
-            Piece(
-                run=row.key,
-                cluster=row.cluster,
-                **slurms,
-                backend=share.backend,
-                gpu=None,
-                node=row.nodelist if row.nodes == 1 else None,
-                start=row.start,
-                end=now if row.end is None else row.end,
-                reserved=reserved,
-                used=None,
-                idle=None,
-                over=None,
-                energy=None,
-                began=row.start,
-                unrecorded=None if row.end is None else reserved,
-            )
+        yield Piece(
+            run=row.key,
+            cluster=row.cluster,
+            **slurms,
+            backend=share.backend,
+            gpu=None,
+            node=row.nodelist if row.nodes == 1 else None,
+            start=row.start,
+            end=row.end if is_over else now,
+            reserved=reserved,
+            used=None,
+            idle=None,
+            over=None,
+            energy=None,
+            began=row.start,
+            unrecorded=reserved if is_over else None,
+            slurm=None if records else counted,
         )
-    if row.end is not None:
-        found[0] = replace(found[0], slurm=slurm_gpu_seconds(row))
-    yield from found
 
 
-def _measured(record: UsageRecord, run: tuple, slurms: dict[str, str | int | None]) -> Piece:
+def _measured(record: UsageRecord, run: tuple, more: Mapping[str, object]) -> Piece:
+    """Return the piece of a record; ``more`` has what the record does not know."""
     return Piece(
         run=run,
         cluster=record.cluster,
-        **{name: slurms.get(name) for name in ("user", "account", "partition", "qos", "state")},
+        **{"account": None, "partition": None, "qos": None, "state": None, **more},
         backend=record.backend,
         gpu=record.gpu_name,
         node=record.node,
@@ -139,7 +139,6 @@ def _measured(record: UsageRecord, run: tuple, slurms: dict[str, str | int | Non
         idle=record.gpu_seconds_idle,
         over=record.gpu_seconds_over,
         energy=record.energy_joules,
-        uid=slurms.get("uid", record.uid),
         began=record.started,
     )
 
@@ -151,6 +150,8 @@ def clip(piece: Piece, start: float, end: float) -> Piece | None:
     low, high = max(piece.start, start), min(piece.end, end)
     if low >= high:
         return None
+    if (low, high) == (piece.start, piece.end):
+        return piece
     part = (high - low) / (piece.end - piece.start)
     amounts = {name: getattr(piece, name) for name in _AMOUNTS}
     scaled = {name: None if amount is None else amount * part for name, amount in amounts.items()}
