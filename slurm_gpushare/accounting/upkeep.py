@@ -1,6 +1,8 @@
 """What `gpushare serve` does by itself: it asks Slurm for the newest runs, builds roll-ups, forgets old courses."""
 
 import asyncio
+import functools
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
@@ -28,6 +30,7 @@ class Upkeep:
         self._series_days = series_days
         self._log = log
         self._said: dict[str, str] = {}
+        self._long_since = -math.inf  # when the last days were asked for again, seconds since the epoch
 
     async def __call__(self, app: web.Application) -> AsyncIterator[None]:
         """Work from the application's start until its end."""
@@ -55,9 +58,12 @@ class Upkeep:
 
     async def _refresh(self) -> None:
         now = time.time()
-        late = _VERY_LATE if now % _HOUR < _MINUTE else LATE
-        loop = asyncio.get_running_loop()
-        warnings = await loop.run_in_executor(self._slurm, self._refresher.refresh, Selection(now - _MINUTE, now), late)
+        is_long = not 0 <= now - self._long_since < _HOUR
+        late = _VERY_LATE if is_long else LATE
+        refresh = functools.partial(self._refresher.refresh, Selection(now - _MINUTE, now), late)
+        warnings = await asyncio.get_running_loop().run_in_executor(self._slurm, refresh)
+        if is_long and not warnings:
+            self._long_since = now
         self._say("runs", "; ".join(warnings))
 
     async def _roll_up(self) -> None:

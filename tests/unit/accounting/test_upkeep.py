@@ -83,15 +83,23 @@ def test_roll_ups_are_built(work, store: Store) -> None:
     assert store.rollups.build() == 0
 
 
-def test_slurm_is_asked_for_the_newest_and_once_an_hour_for_days(work) -> None:
-    hour = NOW - NOW % 3600
-    slurm = work(lambda: work.slurm.asked, hour + 1800)
-    slurm.asked.clear()
-    work(lambda: slurm.asked, hour + 30)
-    assert slurm.asked == [(hour + 30, 3 * 86400)]
-    slurm.asked.clear()
-    work(lambda: slurm.asked, hour + 1800)
-    assert slurm.asked == [(hour + 1800, LATE)]
+def test_slurm_is_asked_for_the_newest_and_once_an_hour_for_days(
+    store: Store, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = Slurm()
+
+    async def go() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            own = Upkeep(store, slurm, pool, 30, logged.append)
+            for seconds, warnings in ((0, ["away"]), (60, []), (125, []), (3655, []), (3661, []), (3721, [])):
+                slurm.warnings = warnings
+                monkeypatch.setattr(upkeep, "time", SimpleNamespace(time=lambda now=NOW + seconds: now))
+                await own._refresh()
+
+    asyncio.run(go())
+    days = 3 * 86400
+    assert [late for _, late in slurm.asked] == [days, days, LATE, LATE, days, LATE]
+    assert [end - NOW for end, _ in slurm.asked] == [0, 60, 125, 3655, 3661, 3721] and logged == ["away"]
 
 
 def test_a_fault_is_said_once_until_it_is_over(store: Store, logged: list[str]) -> None:
