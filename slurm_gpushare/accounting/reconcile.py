@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from slurm_gpushare.accounting.usage_report import Tally
 
 
+_TOLD = 18.0  # GPU-seconds: less is nothing in hours with two digits
+
+
 def slurm_gpu_seconds(row: JobRow) -> float | None:
     """Return the GPU-seconds that Slurm counted of a run: what AllocTRES has of GPUs, x ElapsedRaw; None: not known.
 
@@ -42,6 +45,13 @@ class Reconciliation:
     gpu_seconds_foreign: float | None  # by records whose run Slurm does not know: purged, or of another cluster
     parts_foreign: int
 
+    @property
+    def gpu_seconds_uncovered(self) -> float | None:
+        """What records cover less than their runs; below 0: more. None: not known."""
+        if self.gpu_seconds_slurm is None or self.gpu_seconds_recorded is None:
+            return None
+        return self.gpu_seconds_slurm - self.gpu_seconds_recorded - (self.gpu_seconds_unrecorded or 0.0)
+
     def line(self) -> str:
         """Return it in one line, in GPU-hours."""
         said = f"Slurm counted {_hours(self.gpu_seconds_slurm)} GPU-hours of runs that have ended, "
@@ -51,6 +61,12 @@ class Reconciliation:
         if self.gpu_seconds_unrecorded is not None:
             count = f"{self.parts_unrecorded} GPU{'s' * (self.parts_unrecorded != 1)} of runs"
             said += f"; no agent measured {_hours(self.gpu_seconds_unrecorded)} h on {count}"
+        if self.gpu_seconds_uncovered is not None and abs(self.gpu_seconds_uncovered) >= _TOLD:
+            less = "less" if self.gpu_seconds_uncovered > 0 else "more"
+            said += (
+                f"; records cover {_hours(abs(self.gpu_seconds_uncovered))} h {less} than their runs, as where a node "
+            )
+            said += "is lost or a job suspended"
         if self.gpu_seconds_foreign is not None:
             said += f"; Slurm does not know the runs of {self.parts_foreign} record{'s' * (self.parts_foreign != 1)}"
             said += f", {_hours(self.gpu_seconds_foreign)} h"

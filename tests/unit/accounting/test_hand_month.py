@@ -60,9 +60,11 @@ USER_BY_WEEK = {
     ("alice", "2026-10-26"): 2,
 }
 LINE = (
-    # 25 quarters and halves of shards, 1 of the pool, 1 of MIG, 2 of the whole GPU; of the lost one 3 instead of 1.
+    # 16.25 reserved, less 0.5 that Slurm does not know, plus 2 of the lost node that no record covers.
     "Slurm counted 17.75 GPU-hours of runs that have ended, 14.75 are recorded here (83.1 %); "
-    "no agent measured 1.00 h on 1 GPU of runs; Slurm does not know the runs of 1 record, 0.50 h."
+    "no agent measured 1.00 h on 1 GPU of runs; "
+    "records cover 2.00 h less than their runs, as where a node is lost or a job suspended; "
+    "Slurm does not know the runs of 1 record, 0.50 h."
 )
 
 
