@@ -50,9 +50,11 @@ def test_two_jobs_on_one_gpu_and_what_each_sees(lab: Cluster) -> None:
 
     def measured() -> dict | None:
         gpu = _gpu(lab, "n1", 0)
-        return gpu if gpu["sm"] == 0.5 and all(job["sm"] for job in gpu["jobs"]) else None
+        idle = _gpu(lab, "n1", 1)["jobs"]
+        done = gpu["sm"] == 0.5 and all(job["sm"] for job in gpu["jobs"]) and [job["sm"] for job in idle] == [0]
+        return gpu if done else None
 
-    gpu = until("both are measured", measured)
+    gpu = until("all three are measured", measured)
     assert (gpu["type"], gpu["slices"], gpu["slices_given"], gpu["slices_hidden"]) == ("p100", 100, 75, 0)
     assert (gpu["memory"], gpu["memory_total"]) == (2048 * MIB, 16280 * MIB)
     assert 0 <= gpu["age"] < 20 and gpu["agent"] == "live"

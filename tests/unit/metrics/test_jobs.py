@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -104,6 +106,9 @@ def process():
     def start(argv=(sys.executable, "-c", "input()"), **options):
         child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
         started.append(child)
+        # Popen returns when exec has closed its pipe, which is before the kernel shows the new program's environment.
+        while not Path(f"/proc/{child.pid}/environ").read_bytes():
+            time.sleep(0.001)
         return child
 
     yield start
