@@ -51,7 +51,7 @@ test: setup ## all tests
 	@$(VENV)/bin/gpushare lab build --slurm 26.05
 	@$(VENV)/bin/python -m tests.tools
 	@$(VENV)/bin/ruff check --quiet .
-	@$(VENV)/bin/python -m pytest --numprocesses=2 --maxschedchunk=1 $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: setup ## what it costs, against peers and floors; NAME=… runs one

@@ -18,12 +18,25 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+def _lab(item: pytest.Item) -> str | None:
+    """Return the name of the lab that a test takes, or of one of them: a fixture, or a parameter that names one."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return max((name for name in (*item.fixturenames, *parameters) if str(name).endswith("cluster")), default=None)
+
+
+# Before pytest-xdist's own, which reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with its tier, which is the folder that it lies in."""
+    """Mark every test with its tier, which is the folder that it lies in, and with what it shares with others.
+
+    Of several processes one runs all tests of a lab, so that each lab is started once; else all tests of a file.
+    """
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         if tier in ("lua", "spank", "lab", "gpu"):
             item.add_marker(tier)
+        group = (_lab(item) if tier == "lab" else None) or str(item.path.relative_to(TESTS))
+        item.add_marker(pytest.mark.xdist_group(group))
     # The quick tiers first: a mistake shows before a lab is started.
     order = {"unit": 0, "lua": 1, "spank": 2, "gpu": 3, "lab": 4}
     items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], 0))

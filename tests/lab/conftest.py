@@ -12,6 +12,7 @@ from tests.lab.cluster import GPUSHARE, Cluster
 # Of several processes that test side by side each has labs of its own.
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")
 LOCAL = ("--mps", "--mig", "--vgpu", "--hami")
+AUTO_RELEASE = 5  # seconds
 THREE_SERVERS = ("--pool-servers", "3", "--pool-gpus", "2", "--clients", "3")
 
 
@@ -58,6 +59,12 @@ def new_cluster() -> Iterator[Cluster]:
 def holding_cluster() -> Iterator[Cluster]:
     """The same, with a pool that holds the allocation of a client that vanished."""
     yield from _up("testhold", "--pool-on-disconnect", "hold")
+
+
+@pytest.fixture(scope="session")
+def releasing_cluster() -> Iterator[Cluster]:
+    """The same as ``cluster``, with a pool that soon takes back what nobody uses."""
+    yield from _up("testalloc", "--pool-auto-release", str(AUTO_RELEASE))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The lab's own daemons: found among all processes, killed and started again, as a test or a fault would."""
 
+from slurm_gpushare.lab.supervisor import SERVICE_PORT
 from tests.lab.cluster import Cluster, until
 
 _POOL = "slurm_gpushare.lab.standins.bitfusion.server --config /etc/lab/pool.json"
@@ -46,11 +47,13 @@ def kill(cluster: Cluster, daemon: str, signal: str = "KILL") -> None:
 
 
 def start(cluster: Cluster, daemon: str) -> None:
-    """Start a daemon again; a pool server is back when it answers."""
+    """Start a daemon again; the service is back when it listens, a pool server when it answers."""
     _, user, node, command = DAEMONS[daemon]
     log = "/var/log/lab/again-" + daemon.replace(" ", "-")
     cluster.run("sh", "-c", f"setsid sh -c '{command}' </dev/null >>{log} 2>&1 &", user=user, node=node)
     until(f"{daemon} again", lambda: pids(cluster, daemon))
+    if daemon == "serve":
+        until("serve listens", lambda: cluster.out("ss", "-Hltn", f"sport = :{SERVICE_PORT}"))
     if daemon in ("pool", "pool2"):
         until(f"an answer of {daemon}", lambda: cluster.inspect_pool(daemon).returncode == 0)
 

@@ -39,10 +39,10 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Cluster], Cl
         _empty(lab)
 
 
-@pytest.fixture(params=["24.11", "26.05"])
+@pytest.fixture(params=["cluster", "new_cluster"], ids=["24.11", "26.05"])
 def both(request: pytest.FixtureRequest, prepared: Callable[[Cluster], Cluster]) -> Cluster:
     """Such a lab, with each version of Slurm."""
-    return prepared(request.getfixturevalue("cluster" if request.param == "24.11" else "new_cluster"))
+    return prepared(request.getfixturevalue(request.param))
 
 
 @pytest.fixture

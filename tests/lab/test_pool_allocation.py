@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.cluster import Cluster, until
-from tests.lab.conftest import _up
+from tests.lab.conftest import AUTO_RELEASE
 
-AUTO_RELEASE = 5  # seconds
 POOL = ["-pbitfusion", "-wc1"]
 QUARTER = [*POOL, "--gres=gpu:0.25"]
 OUT = "/home/alice/allocation-%j.out"
@@ -19,16 +18,16 @@ AGENT = "slurm_gpushare.metrics.agent --node c1"
 SERVER = "slurm_gpushare.lab.standins.bitfusion.server --config /etc/lab/pool.json"
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Cluster]:
+@pytest.fixture
+def pool(releasing_cluster: Cluster) -> Cluster:
     """A lab whose pool soon takes back what nobody uses."""
-    yield from _up("testalloc", "--pool-auto-release", str(AUTO_RELEASE))
+    return releasing_cluster
 
 
-@pytest.fixture(params=["24.11", "26.05"])
+@pytest.fixture(params=["releasing_cluster", "new_cluster"], ids=["24.11", "26.05"])
 def versions(request: pytest.FixtureRequest) -> Cluster:
     """A lab with each version of Slurm."""
-    return request.getfixturevalue("pool" if request.param == "24.11" else "new_cluster")
+    return request.getfixturevalue(request.param)
 
 
 @contextlib.contextmanager

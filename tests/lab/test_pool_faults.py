@@ -19,10 +19,10 @@ SWEEP = "/opt/gpushare/libexec/gpushare-sweep"
 EPILOG = "/opt/gpushare/bin/python3 -IS /opt/gpushare/libexec/gpushare-hook epilog"
 
 
-@pytest.fixture(params=["free", "hold"])
+@pytest.fixture(params=["cluster", "holding_cluster"], ids=["free", "hold"])
 def pool(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A lab whose pool frees, or holds, the allocation of a client that vanished; whole again at the end."""
-    cluster = request.getfixturevalue("cluster" if request.param == "free" else "holding_cluster")
+    cluster = request.getfixturevalue(request.param)
     until("an empty pool", lambda: not cluster.allocations())
     yield cluster
     start_those_that_are_down(cluster, ["pool", "slurmctld", "slurmd c1", "agent c1"])

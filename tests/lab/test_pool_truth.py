@@ -13,10 +13,10 @@ SYNC = ["gpushare", "pool", "sync", "--pause", "0.2"]
 OWNERLESS = 4000000  # the number of a job that Slurm never had
 
 
-@pytest.fixture(params=["pinned", "first_fit"])
+@pytest.fixture(params=["pinned_cluster", "first_fit_cluster"], ids=["pinned", "first_fit"])
 def both(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A lab without jobs, whose pool and Slurm agree, before and after the test."""
-    yield from _settled(request.getfixturevalue(f"{request.param}_cluster"))
+    yield from _settled(request.getfixturevalue(request.param))
 
 
 @pytest.fixture

@@ -38,10 +38,10 @@ def _same(line: str, pid: int, start: str, argv: str) -> bool:
     return words[0] == str(pid) and " ".join(words[1:6]) == start and words[6:] == [argv]
 
 
-@pytest.fixture(params=["free", "hold"])
+@pytest.fixture(params=["cluster", "holding_cluster"], ids=["free", "hold"])
 def pool(request: pytest.FixtureRequest) -> Cluster:
     """A lab whose pool frees, or holds, the allocation of a client that vanished."""
-    return request.getfixturevalue("cluster" if request.param == "free" else "holding_cluster")
+    return request.getfixturevalue(request.param)
 
 
 @pytest.mark.parametrize("options", [[], [IMAGE]], ids=["host", "container"])

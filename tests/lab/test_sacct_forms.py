@@ -17,10 +17,10 @@ print(json.dumps([[asdict(row) for row in form.fetch_jobs(start, end, jobs)] for
 SHARE = "--gres=gpu:0.25"
 
 
-@pytest.fixture(params=SLURM_VERSIONS)
+@pytest.fixture(params=["cluster", "new_cluster"], ids=SLURM_VERSIONS)
 def lab(request: pytest.FixtureRequest) -> Cluster:
     """A lab of each version."""
-    return request.getfixturevalue("cluster" if request.param == SLURM_VERSIONS[0] else "new_cluster")
+    return request.getfixturevalue(request.param)
 
 
 def both(lab: Cluster, *arguments: int) -> tuple[dict, dict]:

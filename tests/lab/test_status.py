@@ -12,10 +12,10 @@ MIB = 1024 * 1024
 LOAD = "exec gpu-workload --gpu 0 --sm {sm} --memory 1G --seconds 300"
 
 
-@pytest.fixture(params=["24.11", "26.05"])
+@pytest.fixture(params=["cluster", "new_cluster"], ids=["24.11", "26.05"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A lab without jobs, before and after the test, whose nodes and daemons are well."""
-    lab = request.getfixturevalue("cluster" if request.param == "24.11" else "new_cluster")
+    lab = request.getfixturevalue(request.param)
     _empty(lab)
     yield lab
     daemons.start_those_that_are_down(lab, ["agent n1", "serve"])

@@ -11,11 +11,12 @@ IMAGE = "--container-image=/data/images/digits.sif"
 TRAIN = "exec gpu-workload --gpu 0 --sm 20 --memory 3G -- python3 /opt/digits/digits.py --epochs 500"
 
 
-@pytest.fixture(params=SLURM_VERSIONS)
+@pytest.fixture(params=["cluster", "new_cluster"], ids=SLURM_VERSIONS)
 def lab(request: pytest.FixtureRequest) -> Cluster:
     """A lab of each version."""
-    lab = request.getfixturevalue("cluster" if request.param == SLURM_VERSIONS[0] else "new_cluster")
-    assert lab.out("sinfo", "-V").startswith(f"slurm-wlm {request.param}.")
+    lab = request.getfixturevalue(request.param)
+    version = SLURM_VERSIONS[request.param == "new_cluster"]
+    assert lab.out("sinfo", "-V").startswith(f"slurm-wlm {version}.")
     return lab
 
 

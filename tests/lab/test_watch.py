@@ -18,10 +18,10 @@ LOAD = "gpu-workload --gpu 0 --sm 5 --memory 3G --seconds 300"
 WITHIN, TOGETHER = f"exec {LOAD}", f"{LOAD} &\nexec {LOAD}"
 
 
-@pytest.fixture(params=["24.11", "26.05"])
+@pytest.fixture(params=["cluster", "new_cluster"], ids=["24.11", "26.05"])
 def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A lab without jobs, before and after the test, and without a watcher."""
-    lab = request.getfixturevalue("cluster" if request.param == "24.11" else "new_cluster")
+    lab = request.getfixturevalue(request.param)
     monkeypatch.setattr(daemons, "DAEMONS", daemons.DAEMONS | DAEMON)
     _empty(lab)
     lab.run("rm", "-f", str(LOG))

@@ -8,10 +8,10 @@ import pytest
 from tests.lab.cluster import Cluster, until
 
 
-@pytest.fixture(params=["24.11", "26.05"])
+@pytest.fixture(params=["cluster", "new_cluster"], ids=["24.11", "26.05"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A lab without jobs, before and after the test."""
-    lab = request.getfixturevalue("cluster" if request.param == "24.11" else "new_cluster")
+    lab = request.getfixturevalue(request.param)
     _empty(lab)
     yield lab
     _empty(lab)
