@@ -1,5 +1,6 @@
 """A real Chromium without a screen, of the test tools' root file system, driven by Playwright."""
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -31,6 +32,8 @@ def chromium() -> Iterator[tuple[Browser, Path]]:
             yield browser, work
             browser.close()
     finally:
+        # Playwright leaves its event loop as this thread's, and no other one could run.
+        asyncio._set_running_loop(None)
         process.terminate()
         process.wait(20)
         shutil.rmtree(work, ignore_errors=True)

@@ -124,6 +124,8 @@ class Allocation:
             try:
                 self._use_the_time()
             except Exception:
+                # Ended between the server's word and its file it would leave an allocation of which nobody knows.
+                client.wait(FIRST_TRY, self._endings)
                 client.end()
                 self._release(allocation_files(self._folder, os.getuid()))
                 raise

@@ -248,9 +248,11 @@ def test_a_refused_batch_job_is_requeued_with_its_licences(versions: Cluster, ho
         hog.free()
         until("its end", lambda: versions.job(job)["JobState"] == "COMPLETED", 60)
     text = versions.read(path)
-    assert text.count("gpushare: the Bitfusion pool gave no GPUs (tried for ") == 1
-    assert "Used=25" in text and "run 1\n" in text
-    assert versions.job(job)["Restarts"] == "1"
+    # A second time where the pool was not free again soon enough.
+    refused = text.count("gpushare: the Bitfusion pool gave no GPUs (tried for ")
+    assert refused in (1, 2)
+    assert "Used=25" in text and f"run {refused}\n" in text
+    assert versions.job(job)["Restarts"] == str(refused)
     none_left(versions)
 
 

@@ -102,10 +102,10 @@ def test_a_coordinator_sees_what_runs_now(lab: Cluster) -> None:
     try:
         lab.wait_running(job)
         until("the run in root's report", lambda: job in seen(lab, "root"))
+        forget(lab)
         until("the sample of the job", lambda: job in live("root") and job in live("bob"))
         assert job not in live("alice")
         manage(lab, "add", "coordinator", "account=biology", "name=alice")
-        forget(lab)
         until("alice as coordinator", lambda: job in live("alice"), FORGOTTEN)
     finally:
         lab.run("sacctmgr", "-i", "delete", "coordinator", "account=biology", "name=alice", check=False)
