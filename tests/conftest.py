@@ -21,7 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def _lab(item: pytest.Item) -> str | None:
     """Return the name of the lab that a test takes, or of one of them: a fixture, or a parameter that names one."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return max((name for name in (*item.fixturenames, *parameters) if str(name).endswith("cluster")), default=None)
+    lab = max((name for name in (*item.fixturenames, *parameters) if str(name).endswith("cluster")), default=None)
+    # Half of all tests take this one: two processes have one each.
+    return f"{lab} {'a-p' if item.path.name < 'test_q' else 'q-z'}" if lab == "cluster" else lab
 
 
 # Before pytest-xdist's own, which reads the marks.
