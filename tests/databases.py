@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from tests.tools import inside
@@ -76,11 +77,19 @@ class Server:
             return f"mariadb+pymysql://root@localhost/{database}?unix_socket={self._work}/s"
         return f"postgresql+psycopg://postgres@/{database or 'postgres'}?host={self._work}"
 
-    def create(self) -> str:
-        """Make an empty database; return its URL."""
+    def create(self, password: str | None = None) -> str:
+        """Make an empty database; return its URL: with ``password`` that of a user of its own, who has one."""
         name = f"usage{next(_numbers)}"
         self._execute(f"create database {name}")
-        return self.url(name)
+        if password is None:
+            return self.url(name)
+        if self._kind == "mariadb":
+            self._execute(f"grant all on {name}.* to {name}@localhost identified by '{password}'")
+        else:
+            self._execute(f"create user {name} password '{password}'")
+            self._execute(f"alter database {name} owner to {name}")
+        url = make_url(self.url(name)).set(username=name, password=password)
+        return url.render_as_string(hide_password=False)
 
     def _answers(self) -> bool:
         try:

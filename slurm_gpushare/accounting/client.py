@@ -75,12 +75,18 @@ def export(service: str, what: str, start: float, end: float) -> Iterator[dict]:
 
 def _open(service: str, page: str, timeout: float) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     """Ask for a page in the name of who runs this; return the connection and its answer; raises StoreError."""
-    parts = urllib.parse.urlsplit(service)
+    try:
+        parts = urllib.parse.urlsplit(service)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise StoreError(f"{service}: is no service's address: write http://HOST:6827")
     path = parts.path.rstrip("/") + page
     headers = {"Authorization": "MUNGE " + munge_credential(hashlib.sha256(path.encode()).hexdigest())}
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
-        connection = kind(parts.hostname, parts.port, timeout=timeout)
+        connection = kind(host, port, timeout=timeout)
         try:
             connection.request("GET", path, headers=headers)
             return connection, connection.getresponse()

@@ -90,7 +90,7 @@ def _timeline(store: Store, selection: Selection) -> dict | None:
     last = min(selection.end, max(record.ended for _, records in runs for record in records))
     begun = max(selection.start, last - _WINDOW, min(record.started for _, records in runs for record in records))
     # Whole hours are easier to read; of a short time they would be mostly empty.
-    step = 3600.0 if last - begun > 2 * 3600.0 else 60.0
+    step = 3600.0 if last - begun > 2 * 3600.0 else 60.0 if last - begun > 600.0 else 5.0
     last = min(selection.end, math.ceil(last / step) * step)
     start = max(selection.start, last - _WINDOW, math.floor(begun / step) * step)
     return _drawn(store, runs, start, last)

@@ -68,7 +68,7 @@ class Rights:
         follow: bool = False,
         person: Callable[[str], Person | None] = fetch_person,
         privacy: Callable[[], Privacy] = fetch_privacy,
-        known: Callable[[Iterable[str]], set[str]] = fetch_known,
+        known: Callable[[str, Iterable[str]], set[str]] = fetch_known,
         clock: Callable[[], float] = time.monotonic,
     ):
         """With ``follow`` the runs of others are hidden only where Slurm's PrivateData says so."""
@@ -99,10 +99,10 @@ class Rights:
             return Sight(uid, person.coordinates)
         return Sight(uid, warning=why if person.coordinates else closed)
 
-    def unknown(self, names: Iterable[str]) -> set[str]:
-        """Return those of ``names`` that are no users of Slurm's; none where it does not say."""
+    def unknown(self, kind: str, names: Iterable[str]) -> set[str]:
+        """Return those of ``names`` that Slurm has not of ``kind``, "user" or "account"; none where it does not say."""
         try:
-            return set(names) - self._known(names)
+            return set(names) - self._known(kind, names)
         except SlurmError:
             return set()
 

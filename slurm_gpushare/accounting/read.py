@@ -23,7 +23,8 @@ def tallied(store: Store, selection: Selection, by: Sequence[str]) -> dict[tuple
     """Return the tally of each group of ``selection`` by ``by``; raises StoreError."""
     if is_rolled(selection, by):
         return store.rollups.tallies(selection, by)
-    found = [one for one in pieces(*known(store, selection), time.time()) if selection.takes(one)]
+    rows, records = known(store, selection)
+    found = [one for one in pieces(rows, records, time.time(), store.followed(rows)) if selection.takes(one)]
     return tallies(found, by, selection.start, selection.end)
 
 

@@ -100,5 +100,5 @@ REPORTS = {
     "job": Report(job, is_reconciled=False),
     "chargeback": chargeback(Prices()),
     "efficiency": Report(efficiency, frozenset({"by", "most"}), SUMS),
-    "page": Report(page, frozenset({"parts"}), SUMS),
+    "page": Report(page, frozenset({"parts"}), SUMS, is_reconciled=False),  # beside a report, which is
 }

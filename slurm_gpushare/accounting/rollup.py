@@ -189,11 +189,12 @@ class Rollups:
         groups = tallies(found, by, start, end)
         if not is_first:
             # A run that had begun before is counted there.
-            began: dict[tuple, dict[tuple, float]] = defaultdict(dict)
+            began: dict[tuple, dict[tuple, Piece]] = defaultdict(dict)
             for one in sorted(found, key=lambda one: one.start):
-                began[tuple(getattr(one, each) for each in by)].setdefault(one.run, one.start)
+                began[tuple(getattr(one, each) for each in by)].setdefault(one.run, one)
             for key, each in groups.items():
-                each.runs = sum(start <= moment < end for moment in began[key].values())
+                firsts = [one for one in began[key].values() if start <= one.start < end]
+                each.runs, each.jobs = len(firsts), sum(one.is_last for one in firsts)
         return groups.items()
 
     def _ended(self, selection: Selection) -> list[Piece]:
@@ -204,7 +205,8 @@ class Rollups:
         there = {(row.cluster, row.job_id) for row in rows}
         rows += self._runs_of({(one.cluster, one.job_id) for one in records} - there, selection)
         running = {row.key for row in rows if row.end is None}
-        return [one for one in pieces(rows, records, self._clock()) if one.run not in running]
+        found = pieces(rows, records, self._clock(), self._store.followed(rows))
+        return [one for one in found if one.run not in running]
 
     def _running(self, selection: Selection, start: float, end: float, by: Sequence[str]) -> Iterable:
         rows = [
@@ -217,7 +219,8 @@ class Rollups:
         keys = {row.key for row in rows}
         jobs = {(row.cluster, row.job_id) for row in rows}
         # With the earlier runs of these jobs, to which their earlier records belong.
-        found = pieces(self._runs_of(jobs, replace(selection, end=end)), self._records_of(jobs), self._clock())
+        runs = self._runs_of(jobs, replace(selection, end=end))
+        found = pieces(runs, self._records_of(jobs), self._clock(), self._store.followed(runs))
         chosen = [one for one in found if one.run in keys and selection.takes(one)]
         return tallies(chosen, by, start, end).items()
 

@@ -9,7 +9,7 @@ from slurm_gpushare.accounting.usage_report import BINS
 
 DAY, MONTH = "day", "month"
 # What pieces are told apart by here: all of dimensions.py but the node, with which there were a row for each run.
-KEYS = ("cluster", "user", "uid", "account", "partition", "qos", "state", "backend", "gpu")
+KEYS = ("cluster", "user", "uid", "account", "partition", "qos", "state", "is_last", "backend", "gpu")
 AMOUNTS = (
     *("reserved", "used", "idle", "over", "energy", "unmeasured", "held"),
     *("slurm", "recorded", "unrecorded", "foreign", "parts_unrecorded", "parts_foreign"),
@@ -38,6 +38,7 @@ class Rollup(Base):
     partition: Mapped[str | None] = mapped_column(String(128))
     qos: Mapped[str | None] = mapped_column(String(128))
     state: Mapped[str | None] = mapped_column(String(32))
+    is_last: Mapped[int] = mapped_column(Integer)
     backend: Mapped[str | None] = mapped_column(String(LENGTHS["backend"]))
     gpu: Mapped[str | None] = mapped_column(String(LENGTHS["gpu_name"]))
     begun: Mapped[int] = mapped_column(BigInteger)

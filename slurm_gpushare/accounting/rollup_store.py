@@ -68,16 +68,17 @@ class RollupStore:
         before = Rollup.carried_gpu if "gpu" in by else Rollup.carried
         runs = begun + case((Rollup.moment == start, before), else_=0) if carried else begun
         sums = [func.sum(getattr(Rollup, name)) for name in (*AMOUNTS, *USES)]
-        query = select(func.sum(runs), *sums, *columns).where(
+        jobs = func.sum(case((Rollup.is_last == 1, runs), else_=0))
+        query = select(func.sum(runs), jobs, *sums, *columns).where(
             Rollup.unit == unit, Rollup.moment >= start, Rollup.moment < end, *_chosen(selection)
         )
         with self._said(), self._engine.connect() as connection:
             for row in connection.execute(query.group_by(*columns)):
-                count, values, key = row[0], row[1 : 1 + len(sums)], tuple(row[1 + len(sums) :])
-                if count is None:
+                counts, values, key = row[:2], row[2 : 2 + len(sums)], tuple(row[2 + len(sums) :])
+                if counts[0] is None:
                     continue  # a sum by nothing, over nothing
                 amounts = {name: _number(name, value) for name, value in zip(AMOUNTS, values, strict=False)}
-                yield key, Tally(int(count), **amounts, bins=tuple(values[len(AMOUNTS) :]))
+                yield key, Tally(*map(int, counts), **amounts, bins=tuple(values[len(AMOUNTS) :]))
 
     def same_zone(self, zone: str) -> bool:
         """Take ``zone`` as that of all units; False where they were of another one, and are gone now."""

@@ -88,7 +88,7 @@ def parse_names(text: str, what: str) -> tuple[str, ...]:
     """Return the names of a list such as ``alice,bob``; raises RequestError when one is empty."""
     names = tuple(word.strip() for word in text.split(","))
     if not all(names):
-        raise RequestError(f"{what} {text!r} is not a {what}'s name, or several with a comma between")
+        raise RequestError(f"{what} {text!r} is not the name of one, or several with a comma between")
     return names
 
 

@@ -203,8 +203,9 @@ class Service:
         # All users' runs are brought up to date: who asks changes what is shown, not what is known.
         everybody = replace(selection, uid=None, users=None, accounts_seen=None)
         warnings = await _in(self.slurm, self._refresher.refresh, everybody)
-        if sight.uid is None and selection.users is not None:
-            warnings = warnings + await self._unknown(selection.users)
+        if sight.uid is None:
+            warnings = warnings + await self._unknown("user", selection.users or ())
+            warnings = warnings + await self._unknown("account", selection.accounts or ())
         return selection, warnings + ([sight.warning] if sight.warning else [])
 
     async def _sight(self, uid: int, hidden_by: frozenset[str] | None) -> tuple[Sight, str | None]:
@@ -216,14 +217,16 @@ class Service:
             return Sight(uid), own
         return await _in(self._slurm_rights, self._rights.sight, uid, own, hidden_by), own
 
-    async def _unknown(self, users: Sequence[str]) -> list[str]:
-        """Return a line for those of ``users`` of whom neither the store nor Slurm knows."""
+    async def _unknown(self, kind: str, names: Sequence[str]) -> list[str]:
+        """Return a line for those of ``names``, of "user" or "account", of which neither the store nor Slurm knows."""
         # Slurm first: in the store one who is not there is looked for among all runs.
-        left = set(users)
-        if self._rights is not None:
-            left = await _in(self._slurm_rights, self._rights.unknown, left)
-        left = sorted(left - await _in(self._sql, self._store.users_among, left))
-        return [f"{name}: neither Slurm nor the store knows a user of that name" for name in left]
+        left = set(names)
+        if left and self._rights is not None:
+            left = await _in(self._slurm_rights, self._rights.unknown, kind, left)
+        if left:
+            left -= await _in(self._sql, self._store.known_among, kind, left)
+        what = {"user": "a user", "account": "an account"}[kind]
+        return [f"{name}: neither Slurm nor the store knows {what} of that name" for name in sorted(left)]
 
     async def _written(self, request: web.Request, what: str) -> tuple[Identity, bytes]:
         """Return who writes, and the body; refuse all but root and SlurmUser before it is read."""

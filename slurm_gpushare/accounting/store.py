@@ -92,6 +92,22 @@ class Store(Database):
         query = select(*Job.__table__.columns).where(_job_conditions(selection))
         return self._read(query.order_by(Job.start, Job.job_id, Job.restart), JobRow)
 
+    def followed(self, rows: Iterable[JobRow]) -> set[tuple]:
+        """Return the keys of those of ``rows`` whose job has run again since; raises StoreError."""
+        rows, last = list(rows), {}
+        ids = sorted({row.job_id for row in rows})
+        if ids and ids[-1] - ids[0] < 4 * len(ids):
+            among = [Job.job_id.between(ids[0], ids[-1])]  # all jobs of some days: a fifth of the time
+        else:
+            among = [Job.job_id.in_(ids[at : at + _AT_ONCE]) for at in range(0, len(ids), _AT_ONCE)]
+        query = select(Job.cluster, Job.job_id, func.max(Job.restart)).group_by(Job.cluster, Job.job_id)
+        query = query.where(Job.restart > 0, Job.start.is_not(None), Job.alloc_tres != "")
+        with self._said(), self._engine.connect() as connection:
+            for some in among:
+                for cluster, job_id, restart in connection.execute(query.where(some)):
+                    last[cluster, job_id] = restart
+        return {row.key for row in rows if row.restart < last.get((row.cluster, row.job_id), 0)}
+
     def usage(self, selection: Selection) -> list[UsageRecord]:
         """Return the records of ``selection``'s time, and all those of jobs that have a run in it, without series."""
         columns = select(*Usage.__table__.columns)
@@ -206,13 +222,14 @@ class Store(Database):
         rows = [{"name": name, "value": repr(value)} for name, value in zip(_COVERED, (since, until), strict=True)]
         self._transaction(lambda connection: self._write(connection, Meta, rows))
 
-    def users_among(self, names: Iterable[str]) -> set[str]:
-        """Return those of ``names`` who have a run or a record."""
+    def known_among(self, kind: str, names: Iterable[str]) -> set[str]:
+        """Return those of ``names``, of "user" or "account", that have a run or a record."""
         names = list(names)
+        columns = (Job.user, Usage.user) if kind == "user" else (Job.account,)
         with self._said(), self._engine.connect() as connection:
             return {
                 name
-                for column in (Job.user, Usage.user)
+                for column in columns
                 for name in names
                 if connection.execute(select(column).where(column == name).limit(1)).first() is not None
             }

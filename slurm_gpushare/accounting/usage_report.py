@@ -7,7 +7,7 @@ or months in local time. What is cut is divided by time: within a run, use count
 import math
 import operator
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 
@@ -19,7 +19,7 @@ from slurm_gpushare.slurm.sacct import JobRow
 from slurm_gpushare.usage import UsageRecord
 
 _AMOUNTS = ("reserved", "used", "idle", "over", "energy", "slurm", "recorded", "unrecorded", "foreign")
-_COUNTS = ("runs", "unmeasured", "held", "parts_unrecorded", "parts_foreign")
+_COUNTS = ("runs", "jobs", "unmeasured", "held", "parts_unrecorded", "parts_foreign")
 BINS = 21  # of the histogram of use: 5 % of the share each, and all of it or more
 
 
@@ -46,6 +46,7 @@ class Piece:
     energy: float | None
     uid: int | None
     began: float  # where it has not been cut: ``start``
+    is_last: int  # 1; 0 of a run whose job has run again since: a job counts where its last run is
     # For reconcile.py; of a run that still runs neither side is final.
     slurm: float | None = None  # what Slurm counted of the run, on one piece of it
     recorded: float | None = None  # reserved, of a record and a run that belong together
@@ -59,6 +60,7 @@ class Sums:
 
     group: dict[str, str | None]
     runs: int
+    jobs: int  # those of the runs that are the last of their job
     gpu_seconds_reserved: float | None
     gpu_seconds_used: float | None
     gpu_seconds_idle: float | None
@@ -70,15 +72,20 @@ class Sums:
     energy_joules: float | None
 
 
-def pieces(rows: Iterable[JobRow], records: Iterable[UsageRecord], now: float) -> list[Piece]:
-    """Return all pieces of all runs that concern us; a run that has not ended is taken to ``now``."""
+def pieces(
+    rows: Iterable[JobRow], records: Iterable[UsageRecord], now: float, followed: Collection[tuple] = ()
+) -> list[Piece]:
+    """Return all pieces of all runs that concern us; a run that has not ended is taken to ``now``.
+
+    ``followed`` are the keys of the runs whose job has run again since.
+    """
     rows = list(rows)
     of_run, left = match(rows, records)
     found = [
         piece
         for row in rows
         if concerns_us(row, bool(of_run[row.key]))
-        for piece in _of_run(row, of_one_source(of_run[row.key]), now)
+        for piece in _of_run(row, of_one_source(of_run[row.key]), now, int(row.key not in followed))
     ]
     # Use of a run that Slurm does not tell of is its user's all the same.
     return found + [
@@ -91,8 +98,9 @@ def pieces(rows: Iterable[JobRow], records: Iterable[UsageRecord], now: float) -
     ]
 
 
-def _of_run(row: JobRow, records: Sequence[UsageRecord], now: float) -> Iterator[Piece]:
+def _of_run(row: JobRow, records: Sequence[UsageRecord], now: float, is_last: int) -> Iterator[Piece]:
     slurms = {name: getattr(row, name) for name in ("user", "account", "partition", "qos", "state", "uid")}
+    slurms["is_last"] = is_last
     is_over = row.end is not None
     counted = slurm_gpu_seconds(row) if is_over else None
     for number, record in enumerate(records):
@@ -128,7 +136,7 @@ def _measured(record: UsageRecord, run: tuple, more: Mapping[str, object]) -> Pi
     return Piece(
         run=run,
         cluster=record.cluster,
-        **{"account": None, "partition": None, "qos": None, "state": None, **more},
+        **{"account": None, "partition": None, "qos": None, "state": None, "is_last": 1, **more},
         backend=record.backend,
         gpu=record.gpu_name,
         node=record.node,
@@ -179,6 +187,7 @@ class Tally:
     """What the pieces of one group add up to, unrounded, so that tallies can be added to each other."""
 
     runs: int = 0
+    jobs: int = 0
     reserved: float | None = None
     used: float | None = None
     idle: float | None = None
@@ -209,6 +218,7 @@ def tally(parts: Sequence[Piece]) -> Tally:
             seconds[bin_of(part.used / part.reserved)].append(part.reserved)
     return Tally(
         runs=len({part.run for part in parts}),
+        jobs=len({part.run for part in parts if part.is_last}),
         **{name: _sum(getattr(part, name) for part in parts) for name in _AMOUNTS},
         unmeasured=math.fsum(part.reserved or 0.0 for part in parts if part.used is None),
         held=math.fsum(part.reserved or 0.0 for part in parts if part.used is not None),
@@ -278,6 +288,7 @@ def _sums(group: dict[str, str | None], found: Tally) -> Sums:
     return Sums(
         group=group,
         runs=found.runs,
+        jobs=found.jobs,
         gpu_seconds_reserved=_rounded(found.reserved),
         gpu_seconds_used=_rounded(found.used),
         gpu_seconds_idle=_rounded(found.idle),

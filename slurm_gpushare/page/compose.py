@@ -145,7 +145,9 @@ def overview(answer: dict, parts: Sequence[str]) -> tuple[list[Figure], dict]:
         found.append(figures.heat(answer["heat"]["of"], len({row["gpu"] for row in data["heat"]["rows"]})))
     if answer.get("timeline"):
         data["timeline"] = timeline(answer["timeline"])
-        start, end = (_local(answer["timeline"][name], answer["timeline"]["utc_offset"]) for name in ("start", "end"))
+        drawn = answer["timeline"]
+        is_short = drawn["end"] - drawn["start"] < 600
+        start, end = (_local(drawn[name], drawn["utc_offset"], is_short) for name in ("start", "end"))
         found.append(figures.timeline(f"GPU by job, {start} to {end}"))
     return found, data
 

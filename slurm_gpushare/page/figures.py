@@ -153,7 +153,7 @@ def scatter() -> Figure:
     y = {
         "field": "share",
         "type": "quantitative",
-        "scale": {"domainMin": 0},
+        "scale": {"domainMin": 0, "nice": True},
         "axis": {"title": "used of reserved", "format": ".0%", "tickCount": 5},
     }
     tip = _tip(("name", "User", ""), ("reserved", "Reserved h", ",.2f"), ("idle", "Idle h", ",.2f"))

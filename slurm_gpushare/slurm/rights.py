@@ -119,9 +119,9 @@ def fetch_privacy() -> Privacy:
     return parse_privacy(run_slurm(["sacctmgr", "-nP", "show", "config"], TIMEOUT), _read)
 
 
-def fetch_known(names: Iterable[str]) -> set[str]:
-    """Return those of ``names`` that are users of Slurm's, which may have them in small letters; raises SlurmError."""
+def fetch_known(kind: str, names: Iterable[str]) -> set[str]:
+    """Return those of ``names`` that Slurm has of ``kind``, "user" or "account", if in small letters; SlurmError."""
     wanted = set(names)
-    argv = ["sacctmgr", "-nP", "show", "user", "where", f"name={','.join(sorted(wanted))}", "format=User"]
+    argv = ["sacctmgr", "-nP", "show", kind, "where", f"name={','.join(sorted(wanted))}", f"format={kind}"]
     listed = {name.lower() for name in run_slurm(argv, TIMEOUT).splitlines()}
     return {name for name in wanted if name.lower() in listed}

@@ -80,7 +80,7 @@ def selection_options(command: Callable) -> Callable:
 def chosen(start: float | None, end: float | None, default: float, **names: tuple | None) -> "Selection":
     from slurm_gpushare.accounting.selection import Selection
 
-    start = default if start is None else start
+    start = max(0.0, default if start is None else start)  # no job is older
     end = datetime.now().timestamp() if end is None else end
     if end < start:
         raise click.UsageError(f"-E {local_time(end)} lies before -S {local_time(start)}: write the earlier as -S")

@@ -9,6 +9,7 @@ from slurm_gpushare.errors import RequestError
 # The keys of Sums (slurm_gpushare/accounting/usage_report.py) without its group, and their headings.
 SUMS = {
     "runs": "Runs",
+    "jobs": "Jobs",
     "gpu_seconds_reserved": "Reserved h",
     "gpu_seconds_used": "Used h",
     "gpu_seconds_idle": "Idle h",
@@ -47,9 +48,10 @@ def usage(
 ) -> None:
     """Reserved and used GPU time by account, user, month or others; this month's, unless -S says otherwise.
 
-    Hours are of whole GPUs. A run that lies in part outside of the time counts with its part. "Unmeasured" is what was
-    reserved while nobody measured the use; "Used %" and "p95 %" are of what was measured; "No job's h" is use of GPUs
-    that is no job's, told by cluster, node, GPU and time alone. In JSON and CSV all times are in seconds.
+    Hours are of whole GPUs. A job that was requeued has several runs, and counts where its last one is. A run that lies
+    in part outside of the time counts with its part. "Unmeasured" is what was reserved while nobody measured the use;
+    "Used %" and "p95 %" are of what was measured; "No job's h" is use of GPUs that is no job's, told by cluster, node,
+    GPU and time alone. In JSON and CSV all times are in seconds.
     """
     selection = chosen(start, end, midnight().replace(day=1).timestamp(), **names)
     answer = answered("usage", service, selection, by=",".join(by))

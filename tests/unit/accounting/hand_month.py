@@ -1,11 +1,13 @@
 """October 2026 of a small cluster in Berlin, each of whose figures can be checked by hand.
 
-What each run reserved and used is in GPU-hours beside it: fraction x hours, and share of the GPU x hours.
+What each run reserved and used is in GPU-hours beside it: fraction x hours, and share of the GPU x hours. An hour of
+use takes 0.2 kWh on a P100 and 0.3 on an A100; what a V100 of the pool takes nobody knows.
 """
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from slurm_gpushare.gpu_hour import HOUR, GpuHour
 from slurm_gpushare.slurm.sacct import JobRow
 from slurm_gpushare.usage import UsageRecord
 from tests.unit.accounting.month import GIB, grant
@@ -14,6 +16,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
 OCTOBER = ("-S", "2026-10-01", "-E", "2026-11-01")
 UIDS = {"alice": 1001, "bob": 1002, "carol": 1003, "dave": 1004}
 ACCOUNTS = {"alice": "physics", "bob": "biology", "carol": "physics"}
+KW = {"P100": 0.2, "A100": 0.3}
+KWH = 3_600_000  # joules
 
 
 def at(text: str) -> int:
@@ -55,6 +59,7 @@ def used(row: JobRow, share: float | None, ended: str | None = None, **changed: 
     end = row.end if ended is None else at(ended)
     seconds = end - row.start
     fraction = changed.get("fraction", int(row.alloc_tres.split("=")[2].split(",")[0]) / 100)
+    watts = KW.get(changed.get("gpu_name", "P100"))
     values = {
         "cluster": row.cluster,
         "job_id": row.job_id,
@@ -76,10 +81,38 @@ def used(row: JobRow, share: float | None, ended: str | None = None, **changed: 
         "gpu_seconds_idle": None if share is None else max(0.0, fraction - share) * seconds,
         "gpu_seconds_over": None if share is None else max(0.0, share - fraction) * seconds,
         "memory_peak_bytes": None if share is None else GIB,
-        "energy_joules": None,
+        "energy_joules": None if None in (share, watts) else watts * KWH * share * seconds / HOUR,
         "processes_seen": 1,
     }
     return UsageRecord(**{**values, **changed})
+
+
+def hour(
+    node: str, gpu: str, name: str, begun: float, jobs: float, nobodys: float | None, **changed: object
+) -> GpuHour:
+    """Return an hour of a GPU: GPU-hours that jobs used, and that nobody did; None: nothing was measured."""
+    unknown = nobodys is None
+    overhead = changed.pop("overhead", 0.0)
+    device = jobs + overhead + (nobodys or 0.0)
+    values = {
+        "cluster": "hand",
+        "node": node,
+        "gpu": gpu,
+        "source": "node",
+        "hour": float(begun),
+        "gpu_name": name,
+        "seconds_sampled": 0.0 if unknown else HOUR,
+        "quality": "unknown" if unknown else "measured",
+        "gpu_seconds_reserved": 0.0,
+        "gpu_seconds_used": None if unknown else device * HOUR,
+        "gpu_seconds_jobs": None if unknown else jobs * HOUR,
+        "gpu_seconds_overhead": None if unknown else overhead * HOUR,
+        "gpu_seconds_unattributed": None if unknown else nobodys * HOUR,
+        **dict.fromkeys(
+            ("energy_joules", "energy_jobs_joules", "energy_overhead_joules", "energy_unattributed_joules")
+        ),
+    }
+    return GpuHour(**{**values, **changed})
 
 
 PLAIN = run(1, "alice", "10-01 10:00", "10-01 14:00", 0.25)  # reserved 1, used 0.4
@@ -136,4 +169,14 @@ RECORDS = [
     ),
     used(MIG, None, gpu="MIG-1", gpu_name="A100", backend="mig", fraction=0.25),
     used(_PURGED, 0.1, user="dave", uid=UIDS["dave"]),
+]
+# What no job used, in GPU-hours: 0.2 on the 1st, nothing on the 12th, 0.5 on the 22nd, where nobody had a job, 0.6 in
+# the two hours of the 25th that the clock calls 2:00, 0.1 in the last hour of the month. The next one is November's.
+HOURS = [
+    *(hour("n1", "GPU-1", "P100", at(f"10-01 {number}:00"), 0.1, 0.05) for number in (10, 11, 12, 13)),
+    *(hour("n1", "GPU-1", "P100", at(f"10-12 {number:02}:00"), 0.9, 0.0, overhead=0.02) for number in (9, 10)),
+    hour("n2", "GPU-7", "P100", at("10-14 12:00"), 0.0, None),
+    hour("n1", "GPU-2", "P100", at("10-22 03:00"), 0.0, 0.5),
+    *(hour("n1", "GPU-1", "P100", at("10-25 02:00") + later, 0.2, 0.3) for later in (0, HOUR)),
+    *(hour("g1", "GPU-9", "A100", at("10-31 23:00") + later, 0.5, 0.1) for later in (0, HOUR)),
 ]

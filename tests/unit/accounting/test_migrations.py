@@ -77,6 +77,38 @@ def test_a_store_of_the_first_version_is_taken_up(database_url: str, without: bo
     check(database_url)
 
 
+def test_roll_ups_of_an_older_version_are_made_anew(database_url: str) -> None:
+    store = Store(database_url)
+    store.add_jobs([run(8, 0, 200)])  # 50 GPU-seconds
+    store.add_usage([used(7, 0, 100, 0.1)])  # 25
+    assert store.rollups.build() == 1
+    day = Selection(T - 86400 * 2, T + 86400)
+    assert store.rollups.tallies(day, ())[()].jobs == 2
+    store.close()
+    with engine(database_url) as database, database.begin() as connection:
+        # As 0002 left them; what it has summed up may be of jobs that ran again.
+        connection.execute(text("ALTER TABLE gpushare_rollup DROP COLUMN is_last"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0002'"))
+        connection.execute(text("UPDATE gpushare_rollup SET reserved = 1000000"))
+    store = Store(database_url)
+    assert store.rollups.build() == 1
+    assert store.rollups.tallies(day, ())[()].reserved == 75
+    store.close()
+    check(database_url)
+
+
+def test_a_newer_version_is_refused_and_left_as_it_is(database_url: str) -> None:
+    Store(database_url).close()
+    with engine(database_url) as database, database.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
+        connection.execute(text("ALTER TABLE gpushare_rollup DROP COLUMN is_last"))
+    with pytest.raises(StoreError, match="version 0999, this gpushare knows versions up to"):
+        Store(database_url)
+    with engine(database_url) as database, database.connect() as connection:
+        assert connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all() == ["0999"]
+        assert "is_last" not in {column["name"] for column in inspect(connection).get_columns("gpushare_rollup")}
+
+
 def test_new_tables_are_those_of_all_migrations(database_url: str) -> None:
     store = Store(database_url)
     store.add_usage([used(7, 0, 100, 0.1)])

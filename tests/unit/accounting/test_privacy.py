@@ -1,6 +1,6 @@
 """Who sees whose runs: decided by the rights that Slurm tells, kept in the store's queries, failing closed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -43,7 +43,7 @@ class Slurm:
 
     def __init__(self, privacy: Privacy = Privacy(frozenset(), frozenset()), follow: bool = False):  # noqa: B008
         self.privacy, self.people, self.away, self.asked, self.now = privacy, dict(PEOPLE), False, [], 0.0
-        self.rights = Rights(follow, self._person, self._privacy, lambda names: set(names) & set(PEOPLE), self._clock)
+        self.rights = Rights(follow, self._person, self._privacy, self._known, self._clock)
 
     def _clock(self) -> float:
         return self.now
@@ -53,6 +53,9 @@ class Slurm:
 
     def _privacy(self) -> Privacy:
         return self._said("config", self.privacy)
+
+    def _known(self, kind: str, names: Iterable[str]) -> set[str]:
+        return set(names) & (set(PEOPLE) if kind == "user" else {"physics", "optics"})
 
     def _said(self, what: str, value: object) -> object:
         self.asked.append(what)
@@ -255,6 +258,14 @@ def test_who_is_unknown_is_said(served, as_uid) -> None:  # noqa: F811
     # One who has left: Slurm knows no such user any more, the store does.
     served.store.add_jobs([run(7, 0, 10, user="gone", uid=77)])
     assert jobs_of(served.url, replace(PERIOD, users=("gone",))).warnings == []
+    answer = jobs_of(served.url, replace(PERIOD, users=("alice",), accounts=("phisics", "physics", "closed")))
+    assert answer.warnings == [
+        f"{name}: neither Slurm nor the store knows an account of that name" for name in ("closed", "phisics")
+    ]
+    served.store.add_jobs([run(8, 0, 10, account="closed")])
+    assert jobs_of(served.url, replace(PERIOD, accounts=("closed",))).warnings == []
+    as_uid(BOB)  # who does not see all is not told what there is
+    assert jobs_of(served.url, replace(PERIOD, accounts=("phisics",))).warnings == []
 
 
 def test_without_slurm_a_coordinator_sees_the_own_and_is_told(served, as_uid) -> None:  # noqa: F811

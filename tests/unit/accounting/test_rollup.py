@@ -51,7 +51,10 @@ def record(number: int, start: float, end: float, share: float | None, **changed
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[JobRow], list[UsageRecord]]:
-    """Runs and records: some without the other, some that run, over midnights, months and the change of clocks."""
+    """Runs and records: some without the other, some that run, over midnights, months and the change of clocks.
+
+    Some jobs run twice, soon or days after the first time.
+    """
     rows, records = [], []
     for number in range(1, draw(st.integers(1, 12)) + 1):
         start = draw(st.integers(0, 41 * 24)) * HOUR + draw(st.sampled_from((0, 0, 1800, 61)))
@@ -69,7 +72,18 @@ def histories(draw: st.DrawFn) -> tuple[list[JobRow], list[UsageRecord]]:
                 last = min(end, NOW - T) + draw(st.sampled_from((0, 0.5)))
                 more = {"gpu": f"GPU-{gpu}", "gpu_name": f"model {gpu}", **names}
                 records.append(record(number, start + 0.25, max(start + 0.25, last), share, **more))
+        again = end + draw(st.sampled_from((60, HOUR, 50 * HOUR)))
+        if not draw(st.integers(0, 3)) and T + again < NOW:
+            until = again + draw(st.sampled_from((600, 30 * HOUR)))
+            more = {"restart": 1, "submit": T + end, "account": draw(st.sampled_from(("physics", "biology")))}
+            rows.append(job(number, again, None if T + until > NOW else until, **more, **names))
     return rows, records
+
+
+def followed(rows: list[JobRow]) -> set[tuple]:
+    """Return the keys of the runs of jobs that ran again."""
+    last = {row.job_id: row.restart for row in sorted(rows, key=lambda row: row.restart)}
+    return {row.key for row in rows if row.restart < last[row.job_id]}
 
 
 def same(found: list[Sums], wanted: list[Sums]) -> None:
@@ -86,7 +100,8 @@ def same(found: list[Sums], wanted: list[Sums]) -> None:
 
 
 def from_records(rows: list, records: list, selection: Selection, by: tuple[str, ...]) -> list[Sums]:
-    found = [one for one in pieces(rows, records, NOW) if selection.takes(one) and selection.sees(one.uid, one.account)]
+    found = pieces(rows, records, NOW, followed(rows))
+    found = [one for one in found if selection.takes(one) and selection.sees(one.uid, one.account)]
     found = [one for one in found if selection.users is None or one.user in selection.users]
     return summarise(found, by, selection.start, selection.end)
 
@@ -203,3 +218,20 @@ def test_a_build_that_is_stopped_ends_after_its_day(store: Store) -> None:
     store.add_jobs([job(1, 0, 30 * 24 * HOUR)])
     store.rollups.stop()
     assert store.rollups.build() == 1
+
+
+def test_a_job_counts_where_its_last_run_is(store: Store) -> None:
+    """Two runs of job 1 on the 1st and the 15th day, of which the second comes when all was rolled up."""
+    month, first, second = (Selection(T + a * 24 * HOUR, T + b * 24 * HOUR) for a, b in ((0, 30), (0, 7), (7, 30)))
+    names = {"qos": "normal"}
+
+    def counts() -> list[tuple[int, int]]:
+        found = (store.rollups.tallies(each, ())[()] for each in (month, first, second) if store.rollups.build() >= 0)
+        return [(one.runs, one.jobs) for one in found]
+
+    store.add_jobs([job(1, 0, 30 * HOUR, state="REQUEUED", **names), job(900_000, 0, 20 * 24 * HOUR, **names)])
+    assert counts() == [(2, 2), (2, 2), (1, 1)]
+    store.add_jobs([job(1, 15 * 24 * HOUR, 16 * 24 * HOUR, restart=1, submit=T + 30 * HOUR, **names)])
+    assert counts() == [(3, 2), (2, 1), (2, 2)]
+    by_day = store.rollups.tallies(month, ("day", "state"))
+    assert by_day["2026-09-27", "REQUEUED"].jobs == 0 and by_day["2026-09-27", "COMPLETED"].jobs == 1

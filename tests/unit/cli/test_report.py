@@ -109,6 +109,8 @@ def test_what_is_asked(asked: Asked) -> None:
     assert local_time(asked.selection.start)[10:19] == "T00:00:00"
     report("--job", "3")
     assert asked.selection.start == 0
+    report("-S", "1960-01-01")
+    assert asked.selection.start == 0
 
 
 def test_warnings_are_told_beside_the_data(asked: Asked) -> None:
@@ -125,7 +127,7 @@ def test_warnings_are_told_beside_the_data(asked: Asked) -> None:
         (["-S", "soon"], "'soon' is not a time"),
         (["-S", "2026-11-02", "-E", "2026-11-01"], "lies before"),
         (["--job", "3,x"], "'x' is no job's number"),
-        (["-u", "alice,"], "'alice,' is not a user's name"),
+        (["-u", "alice,"], "user 'alice,' is not the name of one"),
         (["--format", "xml"], "'xml'"),
     ],
 )
@@ -165,7 +167,9 @@ def sums(monkeypatch: pytest.MonkeyPatch) -> list:
         assert name == "usage"
         by = tuple(by.split(","))
         asked.append((by, selection))
-        found = [one for one in pieces(month.RUNS, month.RECORDS, T + 1000) if selection.takes(one)]
+        found = [
+            one for one in pieces(month.RUNS, month.RECORDS, T + 1000, {month.REQUEUED[0].key}) if selection.takes(one)
+        ]
         lines = [asdict(line) for line in summarise(found, by, selection.start, selection.end)]
         return client.Answer({"lines": json.loads(json.dumps(lines))}, [])
 
@@ -187,7 +191,8 @@ def test_sums_in_hours_and_in_seconds(sums: list) -> None:
     assert result.exit_code == 0, result.output
     head, _, physics, biology = (line.split() for line in result.stdout.splitlines())
     assert head[0] == "Account"
-    assert physics[:4] == ["physics", "7", "0.13", "0.10"] and biology[:4] == ["biology", "1", "0.01", "0.02"]
+    assert physics[:5] == ["physics", "7", "6", "0.13", "0.10"], "job 1 ran twice"
+    assert biology[:5] == ["biology", "1", "1", "0.01", "0.02"]
     rows = json.loads(usage("--by", "user,node", "-A", "physics", "-S", "2026-11-01", "--format", "json").stdout)
     assert list(rows[0]) == ["user", "node", *usage_command.SUMS]
     assert [(row["node"], row["gpu_seconds_reserved"]) for row in rows] == [("n1", 250), (None, 120), ("n2", 100)]

@@ -43,7 +43,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
     service.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[tuple[Browser, Path]]:
     """Return a browser and the folder whose files it opens."""
     try:

@@ -102,6 +102,7 @@ def test_those_who_are_users(monkeypatch: pytest.MonkeyPatch) -> None:
         return "alice\n"
 
     monkeypatch.setattr(rights, "run_slurm", run)
-    assert rights.fetch_known(["bobb", "alice"]) == {"alice"}
-    assert rights.fetch_known(["Alice"]) == {"Alice"}
-    assert "name=alice,bobb" in asked[0]
+    assert rights.fetch_known("user", ["bobb", "alice"]) == {"alice"}
+    assert rights.fetch_known("account", ["Alice"]) == {"Alice"}
+    assert asked[0][2:] == ["show", "user", "where", "name=alice,bobb", "format=user"]
+    assert asked[1][2:] == ["show", "account", "where", "name=Alice", "format=account"]
