@@ -17,12 +17,13 @@ from slurm_gpushare.accounting.efficiency import (
     worst,
 )
 from slurm_gpushare.accounting.read import summed, tallied
+from slurm_gpushare.accounting.reconcile import reconcile
 from slurm_gpushare.accounting.report import SLACK
 from slurm_gpushare.accounting.rollup import is_rolled
 from slurm_gpushare.accounting.rollup_schema import DAY
 from slurm_gpushare.accounting.selection import JobRef, Selection
 from slurm_gpushare.accounting.store import Store
-from slurm_gpushare.accounting.usage_report import Sums
+from slurm_gpushare.accounting.usage_report import Sums, Tally
 from slurm_gpushare.accounting.usage_report import lines as lines_of
 from slurm_gpushare.errors import RequestError
 from slurm_gpushare.usage import UsageRecord
@@ -35,8 +36,8 @@ def efficiency(store: Store, selection: Selection, given: Mapping[str, str]) -> 
     """Return who used what was reserved, by ``by`` (BY), and the ``most`` worst runs.
 
     ``{"lines": [object with the keys of Ranked, …], "distribution": [object of distribution(), …], "wasters": [object
-    with the keys of Waste, …], "holders": [likewise]}``. Who may not see all has a rank among all, and their own line
-    alone has one: of others they may not see everything.
+    with the keys of Waste, …], "holders": [likewise], "reconciliation": {…}}``. Who may not see all has a rank among
+    all, and their own line alone has one: of others they may not see everything.
     """
     by = given.get("by", BY[0])
     if by not in BY:
@@ -53,6 +54,7 @@ def efficiency(store: Store, selection: Selection, given: Mapping[str, str]) -> 
         "distribution": distribution(groups.values()),
         "wasters": _worst(store, selection, IDLE, most),
         "holders": _worst(store, selection, WITHOUT_PROCESS, most),
+        "reconciliation": reconcile(sum(groups.values(), Tally())),
     }
 
 

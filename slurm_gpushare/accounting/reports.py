@@ -38,7 +38,7 @@ class Report:
     def answered(self, store: Store, selection: Selection, given: Mapping[str, str]) -> dict:
         """Return the answer, with ``"reconciliation"`` (reconcile.py) of the same runs."""
         found = self.answer(store, selection, given)
-        if self.is_reconciled:
+        if self.is_reconciled and "reconciliation" not in found:
             found["reconciliation"] = reconcile(sum(tallied(store, selection, ()).values(), Tally()))
         return found
 
@@ -56,7 +56,7 @@ def _lost(run: dict) -> str:
 
 
 def _usage(store: Store, selection: Selection, given: Mapping[str, str]) -> dict:
-    """``{"lines": [object with the keys of Sums, …]}`` by ``by``; days are those of this host's time zone."""
+    """``{"lines": [object with the keys of Sums, …], …}`` by ``by``; days are those of this host's time zone."""
     by = parse_by(given.get("by", ""))
     found, nobodys = tallied(store, selection, by), unattributed(store, selection, by)
     groups = {**{key: Tally() for key, seconds in nobodys.items() if seconds}, **found}
@@ -64,7 +64,7 @@ def _usage(store: Store, selection: Selection, given: Mapping[str, str]) -> dict
     for line in told:
         seconds = nobodys.get(tuple(line["group"].values()))
         line["gpu_seconds_unattributed"] = None if seconds is None else round(seconds, 6)
-    return {"lines": told}
+    return {"lines": told, "reconciliation": reconcile(sum(found.values(), Tally()))}
 
 
 def _advice(store: Store, selection: Selection, given: Mapping[str, str]) -> dict:

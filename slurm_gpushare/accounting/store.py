@@ -39,6 +39,7 @@ _LENGTHS = {
 _COVERED = ("slurm_since", "slurm_until")
 _AT_ONCE = 500  # names in one statement
 _PART = 1000  # rows that are in memory at a time when all leave the store
+_OLD = 183 * 86400.0  # seconds
 _COURSE = [column.name for column in Series.__table__.columns]
 
 
@@ -89,8 +90,9 @@ class Store(Database):
 
     def jobs(self, selection: Selection) -> list[JobRow]:
         """Return the runs of ``selection`` that had begun."""
-        query = select(*Job.__table__.columns).where(_job_conditions(selection))
-        return self._read(query.order_by(Job.start, Job.job_id, Job.restart), JobRow)
+        found = self._read(select(*Job.__table__.columns).where(_job_conditions(selection)), JobRow)
+        # Not by the database: for the order SQLite would go through all runs there are.
+        return sorted(found, key=lambda row: (row.start, row.job_id, row.restart))
 
     def followed(self, rows: Iterable[JobRow]) -> set[tuple]:
         """Return the keys of those of ``rows`` whose job has run again since; raises StoreError."""
@@ -112,7 +114,8 @@ class Store(Database):
         """Return the records of ``selection``'s time, and all those of jobs that have a run in it, without series."""
         columns = select(*Usage.__table__.columns)
         # A join with the jobs, not a condition on records, which SQLite and MariaDB would ask of every record there is.
-        jobs = select(Job.cluster, Job.job_id).where(_job_conditions(selection)).distinct().subquery()
+        # Not distinct, for which SQLite would go through all jobs by their keys.
+        jobs = select(Job.cluster, Job.job_id).where(_job_conditions(selection)).subquery()
         of_runs = columns.join(jobs, and_(jobs.c.cluster == Usage.cluster, jobs.c.job_id == Usage.job_id))
         if selection.uid is not None and selection.accounts_seen:
             of_runs = of_runs.where(_seen_usage(selection))  # a job may have had another account in another run
@@ -236,7 +239,7 @@ class Store(Database):
 
     def jobs_with_usage(self, start: float, end: float) -> set[tuple[str, int]]:
         """Return (cluster, job id) of all usage records of the period."""
-        query = select(Usage.cluster, Usage.job_id).where(_usage_conditions(Selection(start, end))).distinct()
+        query = select(Usage.cluster, Usage.job_id).where(_usage_conditions(Selection(start, end)))
         with self._said(), self._engine.connect() as connection:
             return {(cluster, job_id) for cluster, job_id in connection.execute(query)}
 
@@ -264,7 +267,9 @@ def _job_values(row: JobRow) -> dict:
 
 
 def _job_conditions(selection: Selection) -> object:
-    conditions = [Job.start.is_not(None), Job.alloc_tres != "", Job.start <= selection.end]
+    # SQLite does not know which index has less to read: of newer times that on ends, of older ones that on beginnings.
+    start = Job.start if selection.start < time.time() - _OLD else Job.start + 0
+    conditions = [start <= selection.end, Job.alloc_tres != ""]
     conditions.append(or_(Job.end.is_(None), Job.end >= selection.start))
     if selection.uid is not None:
         own = Job.uid == selection.uid
