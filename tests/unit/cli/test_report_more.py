@@ -199,7 +199,8 @@ def test_only_the_best_and_the_worst_are_shown(asked: Asked) -> None:
         used(number, 0, 100, number / 100, user=f"u{number:02}", uid=number) for number in range(10, 60)
     )
     lines = report("efficiency", *NOVEMBER, "--show", "ranks", "-n", "2").stdout.splitlines()
-    assert len(lines) == 2 + 4 + 1 and lines[-1] == "The best and the worst 2 of 52."
+    assert len(lines) == 2 + 4 + 1 + 1 and lines[-2] == "The best and the worst 2 of 52."
+    assert lines[-1].startswith("Slurm counted ")
     assert len(json.loads(report("efficiency", *NOVEMBER, "-n", "2", "--format", "json").stdout)["ranks"]) == 52
 
 
