@@ -71,7 +71,8 @@ def lab() -> None:
 @click.option("--hami", is_flag=True, help="With a node of 2 GPUs and a partition that shares them by HAMi-core.")
 @click.option("--bare", is_flag=True, help="Plain Slurm, without this project.")
 @click.option("--samples", is_flag=True, help="With the data set and the image of the example jobs.")
-def up(name: str, samples: bool, **settings: object) -> None:
+@click.option("--tensorflow", is_flag=True, help="With the data set and the image of the TensorFlow jobs.")
+def up(name: str, samples: bool, tensorflow: bool, **settings: object) -> None:
     from slurm_gpushare.lab import cluster
     from slurm_gpushare.lab.params import LabParams
     from slurm_gpushare.lab.progress import Progress
@@ -80,10 +81,11 @@ def up(name: str, samples: bool, **settings: object) -> None:
         params = LabParams(name=name, **settings)
         progress = Progress(click.echo)
         started = cluster.up(params, progress)
-        if samples:
-            from slurm_gpushare.lab.samples import put_samples
+        if samples or tensorflow:
+            from slurm_gpushare.lab.samples import DIGITS, TENSORFLOW, put_samples
 
-            put_samples(name, progress)
+            for image in [*[DIGITS] * samples, *[TENSORFLOW] * tensorflow]:
+                put_samples(name, progress, image)
         click.echo(f"lab {name} is {'up' if started else 'up already'}")
 
 
@@ -101,11 +103,12 @@ def down(name: str) -> None:
 def build(slurm: str) -> None:
     from slurm_gpushare.lab import cluster, host, rootfs
     from slurm_gpushare.lab.progress import Progress
+    from slurm_gpushare.lab.recipe import IMAGE
 
     with _one_line():
         progress = Progress(click.echo)
         click.echo(cluster.build(progress, slurm))
-        click.echo(rootfs.ensure_image(host.cache_dir(), progress))
+        click.echo(rootfs.ensure(host.cache_dir(), IMAGE, progress))
 
 
 @lab.command(help="Stop every lab; remove the run folder and the cache folder.")

@@ -5,6 +5,7 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 SUITE = "trixie"  # has Slurm 24.11
 # Has Slurm 26.05, and the only Apptainer: that is in no release of Debian.
@@ -97,6 +98,7 @@ class Recipe:
     setup: str
     python: tuple[str, ...]  # requirements of the virtual environment; empty: there is none
     taken: tuple[str, str] | None = None  # a package of contrib and the one file to take of it, where it can be had
+    venv: ClassVar[str] = VENV
 
     def key(self) -> str:
         """Return the recipe's name in the cache: 16 hex digits."""
@@ -125,3 +127,20 @@ def read_recipe(source: Path, slurm: str = "24.11") -> Recipe:
 
 
 IMAGE = Recipe("base image", "essential", SUITE, None, IMAGE_PACKAGES, "", IMAGE_SETUP, ())
+
+
+# TensorFlow's own package brings neither library.
+TENSORFLOW_PACKAGES = ("python3", "python3-venv", "procps", "libstdc++6", "libgomp1")
+
+
+class TensorFlowRecipe(Recipe):
+    """The same for an image, in which the product's own place is nothing's."""
+
+    venv: ClassVar[str] = "/opt/tensorflow"  # job_scripts/tensorflow.def has it in PATH
+
+
+TENSORFLOW = TensorFlowRecipe(
+    *("TensorFlow base image", "essential", SUITE, None, TENSORFLOW_PACKAGES, "", IMAGE_SETUP),
+    # For processors alone: the lab has no GPU that computes.
+    ("tensorflow-cpu", "jupyterlab"),
+)

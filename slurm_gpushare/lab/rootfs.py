@@ -15,7 +15,7 @@ from pathlib import Path
 
 from slurm_gpushare.lab import kernel, mirror, pipconfig
 from slurm_gpushare.lab.progress import Progress, StepFailed
-from slurm_gpushare.lab.recipe import IMAGE, UNSTABLE, VENV, Recipe
+from slurm_gpushare.lab.recipe import UNSTABLE, Recipe
 
 BUILDING = ".building-"
 
@@ -65,11 +65,6 @@ def ensure(cache: Path, recipe: Recipe, progress: Progress) -> Path:
     return target
 
 
-def ensure_image(cache: Path, progress: Progress) -> Path:
-    """Return the folder of the base image that the example jobs start from, built when it is not there."""
-    return ensure(cache, IMAGE, progress)
-
-
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     with open(path, "w") as stream:
@@ -88,7 +83,15 @@ def remove_all(cache: Path) -> None:
     """Remove what the lab made in ``cache``, and ``cache`` itself when nothing else is in it."""
     if not cache.is_dir():
         return
-    for pattern in ("root-file-system-*", "base-image-*", "test-tools-*", BUILDING + "*", "datasets"):
+    for pattern in (
+        "root-file-system-*",
+        "base-image-*",
+        "tensorflow-base-image-*",
+        "test-tools-*",
+        BUILDING + "*",
+        "datasets",
+        "images",
+    ):
         for path in cache.glob(pattern):
             shutil.rmtree(path)
     for name in ("lock", "build.log"):
@@ -177,8 +180,8 @@ def _python(recipe: Recipe, root: Path, log, what: str) -> None:
     environment = pipconfig.read_host()
     binds = [path for path in pipconfig.local_paths(environment) if os.path.exists(path)]
     binds += [path for path in ("/etc/resolv.conf", "/etc/hosts") if os.path.exists(path)]
-    _inside(root, ["/usr/bin/python3", "-m", "venv", VENV], log, what, binds=[], environment={})
-    install = [f"{VENV}/bin/python3", "-m", "pip", "install", "--no-cache-dir", *recipe.python]
+    _inside(root, ["/usr/bin/python3", "-m", "venv", recipe.venv], log, what, binds=[], environment={})
+    install = [f"{recipe.venv}/bin/python3", "-m", "pip", "install", "--no-cache-dir", *recipe.python]
     _inside(root, install, log, what, binds=binds, environment={**environment, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
 
 

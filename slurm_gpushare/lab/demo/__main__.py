@@ -1,22 +1,17 @@
 """Bring a lab up, run the scenario, print the accounting report: `make demo`."""
 
-import sys
 import time
 
-from slurm_gpushare.errors import GpushareError, LabError
+from slurm_gpushare.errors import LabError
 from slurm_gpushare.lab import cluster
 from slurm_gpushare.lab.demo import scenario
+from slurm_gpushare.lab.demo.command import run, say
 from slurm_gpushare.lab.inside import run_text
 from slurm_gpushare.lab.params import LabParams
 from slurm_gpushare.lab.progress import Progress
 from slurm_gpushare.lab.samples import put_samples
 
 LAB = "demo"
-
-
-def say(line: str) -> None:
-    """Print one line at once."""
-    print(line, flush=True)
 
 
 def demonstrate() -> None:
@@ -48,12 +43,4 @@ def demonstrate() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        demonstrate()
-    except GpushareError as error:
-        for line in getattr(error, "tail", []):
-            print(f"  | {line}", file=sys.stderr)
-        print(f"gpushare: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(demonstrate)

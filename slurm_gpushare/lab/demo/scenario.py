@@ -50,13 +50,13 @@ def submit(lab: str, job: Job, say) -> int:
     return number
 
 
-def follow(lab: str, numbers: list[int], say) -> dict[int, tuple[str, str, str]]:
+def follow(lab: str, numbers: list[int], say, seconds: float = DEADLINE) -> dict[int, tuple[str, str, str]]:
     """Wait until every job has ended, telling what runs and what waits; return id → (state, start, end).
 
-    Raises LabError when one does not end in time or does not succeed.
+    Raises LabError when one does not end in ``seconds`` or does not succeed.
     """
     wanted = ",".join(map(str, numbers))
-    before, deadline = "", time.monotonic() + DEADLINE
+    before, deadline = "", time.monotonic() + seconds
     while True:
         lines = run_text(lab, ["squeue", "-h", "-a", "-o", "%i %T %r", "-j", wanted]).splitlines()
         running = [line.split()[0] for line in lines if line.split()[1] == "RUNNING"]
@@ -68,7 +68,7 @@ def follow(lab: str, numbers: list[int], say) -> dict[int, tuple[str, str, str]]
         if not any(line.split()[1] in ("RUNNING", "PENDING", "COMPLETING", "CONFIGURING") for line in lines):
             break
         if time.monotonic() > deadline:
-            raise LabError(f"jobs: {now} after {DEADLINE:.0f} s")
+            raise LabError(f"jobs: {now} after {seconds:.0f} s")
         time.sleep(0.5)
     rows = run_text(lab, ["sacct", "-XnPj", wanted, "-o", "JobIDRaw,State,Start,End"]).splitlines()
     ended = {int(row.split("|")[0]): tuple(row.split("|")[1:]) for row in rows}

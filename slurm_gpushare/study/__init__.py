@@ -1,0 +1,1 @@
+"""`gpushare study`: what sharing a GPU gains, measured on one's own cluster."""
