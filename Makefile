@@ -16,7 +16,7 @@ HOST_PACKAGES := mmdebstrap bubblewrap iproute2 procps mount util-linux gcc libc
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: packages
 packages:
@@ -45,6 +45,15 @@ setup: packages ## install what the host lacks, and the Python environment
 demo: setup ## the main job in a one-machine Slurm lab, then the accounting report
 	@$(VENV)/bin/python -m slurm_gpushare.lab.demo
 
+.PHONY: picture
+picture: demo ## README's picture, of the demo's report
+	@$(VENV)/bin/python -m tests.tools
+	@$(VENV)/bin/python -m tests.picture
+
+.PHONY: demo-tensorflow
+demo-tensorflow: setup ## four quarters of a GPU train a network with TensorFlow, in containers, in such a lab
+	@$(VENV)/bin/python -m slurm_gpushare.lab.demo.tensorflow
+
 .PHONY: test
 test: setup ## all tests
 	@$(VENV)/bin/gpushare lab build
@@ -68,6 +77,7 @@ install: ## install on a Slurm host (as root): plugin, Lua, prolog, epilog, poli
 	$(DESTDIR)$(PREFIX)/bin/python3 -c 'import setuptools' 2>/dev/null || $(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet setuptools
 	$(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-build-isolation .
 	$(MAKE) -C spank install BUILD=$(abspath $(BUILD))/spank DESTDIR=$(DESTDIR)
+	$(MAKE) -C etc/libexec/inside install BUILD=$(abspath $(BUILD))/inside DESTDIR=$(DESTDIR) LIBEXEC=$(PREFIX)/libexec
 	install -m 0755 etc/libexec/gpushare-launch etc/libexec/gpushare-hook etc/libexec/gpushare-sweep $(DESTDIR)$(PREFIX)/libexec/
 	sed -i "1s|.*|#!$$(readlink -f $(DESTDIR)$(PREFIX)/bin/python3) -IS|" $(DESTDIR)$(PREFIX)/libexec/gpushare-launch
 	install -m 0755 etc/libexec/shield/squashfuse_ll $(DESTDIR)$(PREFIX)/libexec/shield/squashfuse_ll

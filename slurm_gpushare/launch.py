@@ -15,12 +15,16 @@ VERSION = 1
 
 
 class ContainerRequest(Record):
-    """What the user asked for by --container-image, --container-mounts, --dataset and --container-scope."""
+    """What the user asked for by --container-... and --dataset; "" is what the policy says where the user does not."""
 
     image: str
     mounts: tuple[str, ...] = ()  # each SRC:DST or SRC:DST:ro, as written
-    datasets: tuple[str, ...] = ()  # names in the policy
-    scope: str = "job"  # "job": the batch script too runs in the container; "tasks": only what srun starts
+    datasets: tuple[str, ...] = ()  # NAME or NAME:DST, names in the policy
+    scope: str = ""  # "job": the batch script too runs in the container; "tasks": only what srun starts
+    workdir: str = ""
+    mount_home: str = ""  # "yes", "no"
+    env: tuple[str, ...] = ()  # names of variables
+    writable: str = ""  # "yes", "no"
 
 
 class Place(Record):
@@ -35,7 +39,8 @@ class LaunchRecord(Record):
     """One job on one node, from prolog to epilog.
 
     Its options, each where it applies: those of the backend's ``begin``; "card_share", the share of GPUs that programs
-    see whole, of which frameworks are told; "status", the exit status of a refusal.
+    see whole, of which frameworks are told; "status", the exit status of a refusal; "image", what the job's image was
+    when prolog ran (container/image.py).
     """
 
     job_id: int
@@ -65,6 +70,10 @@ def record_to_json(record: LaunchRecord) -> str:
             "mounts": list(record.container.mounts),
             "datasets": list(record.container.datasets),
             "scope": record.container.scope,
+            "workdir": record.container.workdir,
+            "mount_home": record.container.mount_home,
+            "env": list(record.container.env),
+            "writable": record.container.writable,
         }
     return quickjson.dumps(
         {
@@ -113,6 +122,11 @@ def record_from_json(text: str) -> LaunchRecord:
                 mounts=tuple(str(mount) for mount in box["mounts"]),
                 datasets=tuple(str(name) for name in box["datasets"]),
                 scope=str(box["scope"]),
+                # Records of jobs that run while a node is upgraded have none of these.
+                workdir=str(box.get("workdir", "")),
+                mount_home=str(box.get("mount_home", "")),
+                env=tuple(str(name) for name in box.get("env", ())),
+                writable=str(box.get("writable", "")),
             ),
             refused=data["refused"],
             sluid=data["sluid"],

@@ -17,10 +17,18 @@ VERSION = 1
 class ContainerPolicy(Record):
     """What containers may be. Paths are absolute prefixes, to be compared by component with real paths."""
 
-    runtime: str  # auto | apptainer | singularity
+    runtime: str  # auto | apptainer | singularity | absolute path
     images: tuple[str, ...]
     mounts: tuple[str, ...]
     pid_namespace: bool
+    owners: tuple[str, ...] | None = None  # whose images may be run, "self" for the job's user; None: anybody's
+    writable: bool = True  # whether --container-writable may be used
+    # What holds where the user says nothing.
+    scope: str = "job"  # job | tasks
+    workdir: str = ""  # "": the folder of the task
+    mount_home: bool = True
+    env: tuple[str, ...] = ()
+    seems_writable: bool = False
 
 
 class Dataset(Record):
@@ -29,6 +37,7 @@ class Dataset(Record):
     path: str
     target: str
     mode: str  # ro | rw
+    mount_point: str | None = None  # where a file system must be mounted
 
 
 class BackendPolicy(Record):
@@ -102,9 +111,17 @@ def node_policy_from_json(text: str, path: str = NODE_POLICY) -> NodePolicy:
                 images=tuple(str(item) for item in box["images"]),
                 mounts=tuple(str(item) for item in box["mounts"]),
                 pid_namespace=bool(box["pid_namespace"]),
+                owners=None if box.get("owners") is None else tuple(str(name) for name in box["owners"]),
+                writable=bool(box.get("writable", True)),
+                **_defaults(box.get("defaults", {})),
             ),
             datasets={
-                str(name): Dataset(path=str(item["path"]), target=str(item["target"]), mode=str(item["mode"]))
+                str(name): Dataset(
+                    path=str(item["path"]),
+                    target=str(item["target"]),
+                    mode=str(item["mode"]),
+                    mount_point=item.get("mount_point"),
+                )
                 for name, item in data["datasets"].items()
             },
             backends={str(name): BackendPolicy(**item) for name, item in data["backends"].items()},
@@ -119,6 +136,16 @@ def node_policy_from_json(text: str, path: str = NODE_POLICY) -> NodePolicy:
         raise BrokenInstallation(
             f"{path}: not a compiled policy ({type(error).__name__} {error}): run `gpushare policy compile` again"
         ) from None
+
+
+def _defaults(data: dict) -> dict:
+    return {
+        "scope": str(data.get("scope", "job")),
+        "workdir": str(data.get("workdir") or ""),
+        "mount_home": bool(data.get("mount_home", True)),
+        "env": tuple(str(name) for name in data.get("env", ())),
+        "seems_writable": bool(data.get("writable", False)),
+    }
 
 
 def _idle(data: dict | None) -> IdlePolicy | None:

@@ -19,6 +19,7 @@ int gpushare_config_parse(struct gpushare_config *config, int argc, char **argv,
 	*config = (struct gpushare_config){
 		.launcher = "/opt/gpushare/libexec/gpushare-launch",
 		.run_dir = "/run/gpushare",
+		.see_images = true,
 	};
 
 	for (int i = 0; i < argc; i++) {
@@ -28,9 +29,12 @@ int gpushare_config_parse(struct gpushare_config *config, int argc, char **argv,
 			config->launcher = path;
 		} else if ((path = value_of(argv[i], "run_dir")) != NULL) {
 			config->run_dir = path;
+		} else if (strcmp(argv[i], "see_images=yes") == 0 || strcmp(argv[i], "see_images=no") == 0) {
+			config->see_images = strcmp(argv[i], "see_images=yes") == 0;
+			continue;
 		} else {
 			snprintf(why, size,
-				 "plugstack.conf: unknown argument '%.200s': write launcher=PATH or run_dir=PATH",
+				 "plugstack.conf: unknown argument '%.200s': write launcher=PATH, run_dir=PATH or see_images=no",
 				 argv[i]);
 			return -1;
 		}

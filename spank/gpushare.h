@@ -22,6 +22,7 @@
 struct gpushare_config {
 	const char *launcher;
 	const char *run_dir;
+	bool see_images; /* whether hosts where jobs are submitted see what nodes see of --container-image */
 };
 
 enum gpushare_option {
@@ -29,6 +30,11 @@ enum gpushare_option {
 	OPTION_MOUNTS,
 	OPTION_DATASET,
 	OPTION_SCOPE,
+	OPTION_WORKDIR,
+	OPTION_MOUNT_HOME,
+	OPTION_NO_MOUNT_HOME,
+	OPTION_ENV,
+	OPTION_WRITABLE,
 	OPTION_GPU_SHARE,
 	OPTION_GPU_MEM,
 	OPTION_GPU_BACKEND,
@@ -40,12 +46,14 @@ int gpushare_config_parse(struct gpushare_config *config, int argc, char **argv,
 
 /* options.c */
 const char *gpushare_option_name(enum gpushare_option option);
+const char *gpushare_option_value(enum gpushare_option option, const char *value);
 bool gpushare_option_is_for_task(enum gpushare_option option);
 int gpushare_option_check(enum gpushare_option option, const char *value, char *why, size_t size);
 int gpushare_options_register(spank_t spank, spank_opt_cb_f callback);
 
 /* submit.c: srun, sbatch, salloc and scrontab, as the user. */
 int gpushare_submit_init(spank_t spank, int argc, char **argv);
+void gpushare_submit_init_post_opt(void);
 
 /* remote.c: slurmstepd; init as root, task_init as the user between fork and execve. */
 int gpushare_remote_init(spank_t spank, int argc, char **argv);

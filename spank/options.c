@@ -80,6 +80,49 @@ static int check_scope(const char *value, char *why, size_t size)
 	return -1;
 }
 
+static int check_workdir(const char *value, char *why, size_t size)
+{
+	if (value[0] == '/')
+		return 0;
+	snprintf(why, size, "'%.200s' is not an absolute path: write the folder as it is in the container, from / on", value);
+	return -1;
+}
+
+static int check_env(const char *value, char *why, size_t size)
+{
+	for (const char *name = value; name != NULL;) {
+		size_t length = strcspn(name, ",");
+		size_t good = 0;
+
+		while (good < length && (isalpha((unsigned char)name[good]) || name[good] == '_' ||
+					 (good > 0 && isdigit((unsigned char)name[good]))))
+			good++;
+		if (length == 0 || good < length) {
+			snprintf(why, size, "'%.*s' is not the name of a variable: write NAME or NAME,NAME",
+				 (int)(length < 200 ? length : 200), name);
+			return -1;
+		}
+		name = name[length] == ',' ? name + length + 1 : NULL;
+	}
+	return 0;
+}
+
+static int check_flag(const char *value, char *why, size_t size)
+{
+	if (strcmp(value, "yes") == 0 || strcmp(value, "no") == 0)
+		return 0;
+	snprintf(why, size, "'%.200s' is neither yes nor no", value);
+	return -1;
+}
+
+static int check_nothing(const char *value, char *why, size_t size)
+{
+	if (strcmp(value, "yes") == 0)
+		return 0;
+	snprintf(why, size, "'%.200s': it takes no value", value);
+	return -1;
+}
+
 #define NUMBER_MAX 32 /* bytes of a share, an amount of memory or a backend's name */
 
 /*
@@ -169,13 +212,16 @@ static const struct {
 	char *usage;
 	check_f check;
 	bool for_task; /* whether the launcher is told */
+	int has_arg; /* as SPANK has it: 0 none, 1 one, 2 one that may be left out, which means yes */
 } options[OPTION_COUNT] = {
 	[OPTION_IMAGE] = {
 		.name = "container-image",
 		.arginfo = "PATH",
-		.usage = "[gpushare] run in this image: the absolute path of an image file or folder",
+		.usage = "[gpushare] run in this image: the absolute path of an image file or folder, or docker://... where "
+			 "the site allows it",
 		.check = check_image,
 		.for_task = true,
+		.has_arg = 1,
 	},
 	[OPTION_MOUNTS] = {
 		.name = "container-mounts",
@@ -183,13 +229,16 @@ static const struct {
 		.usage = "[gpushare] folders to show inside the container, each as SRC:DST or SRC:DST:ro",
 		.check = check_mounts,
 		.for_task = true,
+		.has_arg = 1,
 	},
 	[OPTION_DATASET] = {
 		.name = "dataset",
-		.arginfo = "NAME[,...]",
-		.usage = "[gpushare] datasets to show inside the container, by the names that the site gave them",
+		.arginfo = "NAME[:DST][,...]",
+		.usage = "[gpushare] datasets to show inside the container, by the names of `gpushare datasets`, each at DST "
+			 "instead of the site's place",
 		.check = check_dataset,
 		.for_task = true,
+		.has_arg = 1,
 	},
 	[OPTION_SCOPE] = {
 		.name = "container-scope",
@@ -198,6 +247,47 @@ static const struct {
 			 "what srun starts runs in it",
 		.check = check_scope,
 		.for_task = true,
+		.has_arg = 1,
+	},
+	[OPTION_WORKDIR] = {
+		.name = "container-workdir",
+		.arginfo = "PATH",
+		.usage = "[gpushare] folder of the container to start in, instead of the job's own working folder",
+		.check = check_workdir,
+		.for_task = true,
+		.has_arg = 1,
+	},
+	[OPTION_MOUNT_HOME] = {
+		.name = "container-mount-home",
+		.arginfo = "yes|no",
+		.usage = "[gpushare] show the home folder inside the container",
+		.check = check_flag,
+		.for_task = true,
+		.has_arg = 2,
+	},
+	[OPTION_NO_MOUNT_HOME] = {
+		.name = "no-container-mount-home",
+		.arginfo = "",
+		.usage = "[gpushare] do not show the home folder inside the container",
+		.check = check_nothing,
+		.for_task = true,
+		.has_arg = 0,
+	},
+	[OPTION_ENV] = {
+		.name = "container-env",
+		.arginfo = "NAME[,...]",
+		.usage = "[gpushare] variables that the container has from the job whatever its image sets, such as PATH",
+		.check = check_env,
+		.for_task = true,
+		.has_arg = 1,
+	},
+	[OPTION_WRITABLE] = {
+		.name = "container-writable",
+		.arginfo = "yes|no",
+		.usage = "[gpushare] let programs write into the image's folders; what they write is gone at each task's end",
+		.check = check_flag,
+		.for_task = true,
+		.has_arg = 2,
 	},
 	/* These say what the job is given, which is settled before it starts: steps and tasks have nothing to do with them. */
 	[OPTION_GPU_SHARE] = {
@@ -205,6 +295,7 @@ static const struct {
 		.arginfo = "F",
 		.usage = "[gpushare] share of one GPU on each node of the job: 0.25, 25% or 1/4",
 		.check = check_share,
+		.has_arg = 1,
 	},
 	[OPTION_GPU_MEM] = {
 		.name = "gpu-mem",
@@ -212,18 +303,28 @@ static const struct {
 		.usage = "[gpushare] memory of a GPU, such as 8G: alone it says how large the share is, beside a share it is a "
 			 "limit within it",
 		.check = check_memory,
+		.has_arg = 1,
 	},
 	[OPTION_GPU_BACKEND] = {
 		.name = "gpu-backend",
 		.arginfo = "NAME",
 		.usage = "[gpushare] what gives the share, where the site leaves the choice",
 		.check = check_backend,
+		.has_arg = 1,
 	},
 };
 
 const char *gpushare_option_name(enum gpushare_option option)
 {
 	return options[option].name;
+}
+
+/* Return what Slurm gave for an option; of one that stands alone that is nothing, "" or, in an environment, "(null)". */
+const char *gpushare_option_value(enum gpushare_option option, const char *value)
+{
+	bool nothing = value == NULL || value[0] == '\0' || strcmp(value, "(null)") == 0;
+
+	return nothing && options[option].has_arg != 1 ? "yes" : value;
 }
 
 bool gpushare_option_is_for_task(enum gpushare_option option)
@@ -265,7 +366,7 @@ int gpushare_options_register(spank_t spank, spank_opt_cb_f callback)
 			.name = options[i].name,
 			.arginfo = options[i].arginfo,
 			.usage = options[i].usage,
-			.has_arg = 1,
+			.has_arg = options[i].has_arg,
 			.val = i,
 			.cb = callback,
 		};

@@ -31,6 +31,16 @@ int slurm_spank_init(spank_t spank, int argc, char **argv)
 	return -1;
 }
 
+int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
+{
+	(void)spank;
+	(void)argc;
+	(void)argv;
+	if (spank_context() == S_CTX_LOCAL || spank_context() == S_CTX_ALLOCATOR)
+		gpushare_submit_init_post_opt();
+	return 0;
+}
+
 int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 {
 	return gpushare_remote_task_init(spank, argc, argv);

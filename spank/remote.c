@@ -40,6 +40,8 @@ static int remote_option(int number, const char *value, int remote)
 	char *copy;
 
 	(void)remote;
+	if (number >= 0 && number < OPTION_COUNT)
+		value = gpushare_option_value((enum gpushare_option)number, value);
 	if (number < 0 || number >= OPTION_COUNT || value == NULL || (copy = strdup(value)) == NULL) {
 		lost = true;
 		return -1;
@@ -146,6 +148,15 @@ int gpushare_remote_task_init(spank_t spank, int argc, char **argv)
 			continue;
 		if (gpushare_option_check((enum gpushare_option)i, given[i], why, sizeof(why)) != 0)
 			refuse("%s", why);
+		/* The launcher knows one option of the two. */
+		if (i == OPTION_MOUNT_HOME && given[OPTION_NO_MOUNT_HOME] != NULL)
+			continue;
+		if (i == OPTION_NO_MOUNT_HOME) {
+			if (asprintf(&option_arguments[options], "--%s=no", gpushare_option_name(OPTION_MOUNT_HOME)) < 0)
+				refuse("out of memory");
+			options++;
+			continue;
+		}
 		if (asprintf(&option_arguments[options], "--%s=%s", gpushare_option_name((enum gpushare_option)i),
 			     given[i]) < 0)
 			refuse("out of memory");

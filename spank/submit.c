@@ -1,32 +1,73 @@
 /* The submitting side: refuses a value that can never work while the user is still there to read why. */
 #include <ctype.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "gpushare.h"
 
-static char *given[OPTION_COUNT];
+#define VARIABLE_MAX 128
+#define INHERITED "SLURM_SPANK__SLURM_SPANK_OPTION_gpushare_"
 
-/* Whether value is what the surrounding job hands to the steps started in it, which Slurm does by environment. */
-static bool is_inherited(const char *name, const char *value)
+static char *given[OPTION_COUNT];
+static bool see_images;
+
+/* The variable of an option: before, and its name in capitals where it is the user's own. */
+static void variable_of(char *variable, const char *before, const char *name, bool capitals)
 {
-	char variable[128];
+	snprintf(variable, VARIABLE_MAX, "%s%s", before, name);
+	for (char *c = variable + strlen(before); *c != '\0'; c++)
+		*c = !isalnum((unsigned char)*c) ? '_' : capitals ? (char)toupper((unsigned char)*c) : *c;
+}
+
+/* Whether value is what the surrounding job, or a GPUSHARE_ variable, hands on by environment. */
+static bool is_inherited(enum gpushare_option number, const char *value)
+{
+	char variable[VARIABLE_MAX];
 	const char *inherited;
 
-	snprintf(variable, sizeof(variable), "SLURM_SPANK__SLURM_SPANK_OPTION_gpushare_%s", name);
-	for (char *c = variable; *c != '\0'; c++) {
-		if (!isalnum((unsigned char)*c))
-			*c = '_';
-	}
+	variable_of(variable, INHERITED, gpushare_option_name(number), false);
 	inherited = getenv(variable);
-	return inherited != NULL && strcmp(inherited, value) == 0;
+	return inherited != NULL && strcmp(gpushare_option_value(number, inherited), value) == 0;
+}
+
+/*
+ * Let Slurm read the user's GPUSHARE_ variables as it reads what a job hands to its steps: after the lines of a batch
+ * script and before the command line, which wins. What the job hands on wins too.
+ */
+static int take_variables(void)
+{
+	char variable[VARIABLE_MAX], own[VARIABLE_MAX];
+
+	/* As one option with a value, a step's own --container-mount-home can replace it. */
+	variable_of(variable, INHERITED, gpushare_option_name(OPTION_NO_MOUNT_HOME), false);
+	if (getenv(variable) != NULL) {
+		char one[VARIABLE_MAX];
+
+		variable_of(one, INHERITED, gpushare_option_name(OPTION_MOUNT_HOME), false);
+		if (unsetenv(variable) != 0 || setenv(one, "no", 1) != 0)
+			return -1;
+	}
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		const char *name = gpushare_option_name((enum gpushare_option)i), *value;
+
+		if (!gpushare_option_is_for_task((enum gpushare_option)i) || i == OPTION_NO_MOUNT_HOME)
+			continue;
+		variable_of(own, "GPUSHARE_", name, true);
+		variable_of(variable, INHERITED, name, false);
+		if ((value = getenv(own)) != NULL && value[0] != '\0' && setenv(variable, value, 0) != 0)
+			return -1;
+	}
+	return 0;
 }
 
 /* Slurm calls this for the lines of a batch script, then for the environment, then for the command line. */
 static int submit_option(int number, const char *value, int remote)
 {
+	enum gpushare_option option = (enum gpushare_option)number;
 	const char *name;
 	char *copy;
 	char why[WHY_SIZE];
@@ -34,17 +75,19 @@ static int submit_option(int number, const char *value, int remote)
 	(void)remote;
 	if (number < 0 || number >= OPTION_COUNT)
 		return -1;
-	name = gpushare_option_name((enum gpushare_option)number);
-	if (gpushare_option_check((enum gpushare_option)number, value, why, sizeof(why)) != 0) {
+	name = gpushare_option_name(option);
+	value = gpushare_option_value(option, value);
+	if (gpushare_option_check(option, value, why, sizeof(why)) != 0) {
 		slurm_error("gpushare: %s", why);
 		return -1;
 	}
 	/* Slurm passes on the last value alone: right where the command line overrides the script or the job. */
-	if (given[number] != NULL && strcmp(given[number], value) != 0 && !is_inherited(name, given[number])) {
+	if (given[number] != NULL && strcmp(given[number], value) != 0 && !is_inherited(option, given[number])) {
 		if (spank_context() == S_CTX_LOCAL) {
 			slurm_error("gpushare: --%s is given as '%.200s' and as '%.200s': write it once%s", name,
 				    given[number], value,
-				    number == OPTION_MOUNTS || number == OPTION_DATASET ? ", with commas" : "");
+				    number == OPTION_MOUNTS || number == OPTION_DATASET || number == OPTION_ENV ?
+					    ", with commas" : "");
 			return -1;
 		}
 		slurm_info("gpushare: --%s='%.200s' replaces '%.200s', which was given before", name, value,
@@ -68,5 +111,50 @@ int gpushare_submit_init(spank_t spank, int argc, char **argv)
 		slurm_error("gpushare: %s", why);
 		return -1;
 	}
+	see_images = config.see_images;
+	if (take_variables() != 0) {
+		slurm_error("gpushare: out of memory");
+		return -1;
+	}
 	return gpushare_options_register(spank, submit_option);
+}
+
+/* Say which of the folders to be mounted are not here. */
+static void look_for_mounts(const char *value)
+{
+	char path[PATH_MAX + 1];
+	struct stat found;
+
+	for (const char *mount = value; mount != NULL;) {
+		size_t length = strcspn(mount, ",");
+
+		snprintf(path, sizeof(path), "%.*s", (int)strcspn(mount, ":"), mount);
+		if (stat(path, &found) != 0 && (errno == ENOENT || errno == ENOTDIR))
+			slurm_info("gpushare: --%s: '%.200s' is not on this host: unless the nodes have it, the job will fail",
+				   gpushare_option_name(OPTION_MOUNTS), path);
+		mount = mount[length] == ',' ? mount + length + 1 : NULL;
+	}
+}
+
+/* To a return of -1 Slurm would add two lines of its own, which say nothing to the user. */
+static _Noreturn void refuse(const char *what, const char *value)
+{
+	slurm_error("gpushare: %s%.200s", what, value);
+	exit(EXIT_FAILURE);
+}
+
+/* Slurm calls this when it has all options, and before it asks for an allocation. */
+void gpushare_submit_init_post_opt(void)
+{
+	const char *image = given[OPTION_IMAGE], *home = given[OPTION_MOUNT_HOME];
+	struct stat found;
+
+	if (given[OPTION_NO_MOUNT_HOME] != NULL && home != NULL && !is_inherited(OPTION_MOUNT_HOME, home))
+		refuse("--container-mount-home and --no-container-mount-home: write one of them", "");
+	/* Within a job this may be a container that does not see what its node has. */
+	if (!see_images || getenv("SLURM_JOB_ID") != NULL)
+		return;
+	if (image != NULL && image[0] == '/' && stat(image, &found) != 0 && (errno == ENOENT || errno == ENOTDIR))
+		refuse("--container-image: there is no such image: ", image);
+	look_for_mounts(given[OPTION_MOUNTS]);
 }

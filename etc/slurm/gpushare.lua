@@ -17,8 +17,8 @@ local function part(name)
   return loaded[name]
 end
 
-local decision, change, grant, job, remember =
-  part("decision"), part("change"), part("grant"), part("job"), part("remember")
+local decision, change, grant, job, remember, containers, rules =
+  part("decision"), part("change"), part("grant"), part("job"), part("remember"), part("containers"), part("rules")
 
 return {
   POLICY_VERSION = 1,
@@ -27,5 +27,9 @@ return {
   read_request = job.read_request,       -- (job_desc, part_list): Slurm's job as a request
   read_record = job.read_record,         -- (job_rec): Slurm's record of a job
   encode_grant = grant.encode,
+  -- (policy, request): the names of the datasets that the request's user may use
+  open_datasets = function(policy, request)
+    return containers.open_datasets(policy, rules.find(policy, request), request.user)
+  end,
   REPEATED = job.REPEATED,
 }

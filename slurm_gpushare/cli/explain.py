@@ -13,6 +13,7 @@ from slurm_gpushare.slurm.command import SlurmError, run_slurm
 # SPANK options of the plugin, which travel under these names.
 SPANK_OPTIONS = (
     "gpu_share", "gpu_mem", "gpu_backend", "container_image", "container_mounts", "dataset", "container_scope",
+    "container_workdir", "container_env", "container_writable", "container_mount_home", "no_container_mount_home",
 )  # fmt: skip
 
 
@@ -41,6 +42,11 @@ SPANK_OPTIONS = (
 @click.option("--container-mounts")
 @click.option("--dataset")
 @click.option("--container-scope")
+@click.option("--container-workdir")
+@click.option("--container-env")
+@click.option("--container-writable", is_flag=False, flag_value="yes")
+@click.option("--container-mount-home", is_flag=False, flag_value="yes")
+@click.option("--no-container-mount-home", flag_value="yes")
 @click.option("--user", help="Whose job it is. Default: yours.")
 @click.option("-A", "--account", help="Default: the user's, where Slurm's commands are installed.")
 @click.option("-q", "--qos", help="Default: that of the user's association, likewise.")

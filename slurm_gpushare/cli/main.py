@@ -12,6 +12,7 @@ from slurm_gpushare.errors import EXIT_FAILED, GpushareError
 # name: (module:object, what --help says without importing it)
 COMMANDS = {
     "agent": ("slurm_gpushare.cli.agent:agent", "Measure what the jobs of this node use of its GPUs."),
+    "datasets": ("slurm_gpushare.cli.datasets:datasets", "The datasets that you may use in containers."),
     "explain": ("slurm_gpushare.cli.explain:explain", "Say what a request would become, and by which rule."),
     "export": ("slurm_gpushare.cli.export:export", "Write what is in the store into files: Parquet or CSV."),
     "idle": ("slurm_gpushare.cli.idle:idle", "Warn, then end or requeue jobs that do not use their share."),
@@ -21,6 +22,7 @@ COMMANDS = {
     "report": ("slurm_gpushare.cli.report:report", "What jobs reserved and what they used."),
     "serve": ("slurm_gpushare.cli.serve:serve", "Keep the store of usage records and answer reports."),
     "status": ("slurm_gpushare.cli.status:status", "Every GPU of the cluster, who has it, what is measured now."),
+    "study": ("slurm_gpushare.cli.study:study", "Measure what sharing a GPU gains, against whole GPUs."),
     "watch": ("slurm_gpushare.cli.watch:watch", "Warn or end jobs that hold more GPU memory than their share."),
     "why": ("slurm_gpushare.cli.why:why", "Say why a job waits, and what would start sooner."),
 }

@@ -8,6 +8,21 @@ import os
 from slurm_gpushare.errors import RefusedError
 from slurm_gpushare.record import Record
 
+# Where containers have their first program (etc/libexec/inside/inside.c).
+INSIDE_FOLDER = "/.gpushare"
+
+
+class Found(Record):
+    """A file or folder as it was opened, once: what is true of it stays true whatever becomes of its path."""
+
+    path: str  # its real path
+    device: int
+    inode: int
+    folder: bool
+    uid: int
+    size: int
+    mtime: int  # nanoseconds since the epoch
+
 
 class Mount(Record):
     """A folder or file of the node, and where a container sees it; paths are absolute."""
@@ -15,6 +30,7 @@ class Mount(Record):
     source: str
     destination: str
     readonly: bool
+    found: Found | None = None  # what was checked, None for what the launcher adds by itself
 
 
 def within(path: str, prefixes: tuple[str, ...]) -> bool:
@@ -63,27 +79,43 @@ def check_destination(path: str, option: str) -> str:
     plain = path.rstrip("/")
     if not plain.startswith("/") or plain.startswith("//") or os.path.normpath(plain) != plain:
         raise RefusedError(f"{option}: {path!r} is no place in a container: write an absolute path, without . and ..")
+    if (plain + "/").startswith(INSIDE_FOLDER + "/"):
+        raise RefusedError(f"{option}: {path!r} has another use in containers: write another place")
     return plain
 
 
-def check_source(path: str, what: str) -> str:
-    """Return the real path of ``path``, which this process, the user's, must be able to read.
+def open_source(path: str, what: str) -> Found:
+    """Return what is at ``path``, which this process, the user's, must be able to read; ``what`` begins messages.
 
     Raises
     ------
     RefusedError
-        It does not exist or cannot be read; ``what`` begins the message.
+        It does not exist or cannot be read, or its file system is dead.
     """
-    real = os.path.realpath(path)
     try:
-        # Listing a folder needs both rights; a file needs the first.
-        rights = os.R_OK | os.X_OK if os.path.isdir(real) else os.R_OK
-        os.stat(real)
+        try:
+            # The point makes a file system that is mounted on demand come.
+            descriptor = os.open(path + "/.", os.O_PATH | os.O_CLOEXEC)
+        except NotADirectoryError:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except PermissionError:
+        raise RefusedError(f"{what}: {path!r}: you may not read it on this node") from None
     except OSError as error:
         raise RefusedError(f"{what}: {path!r}: {error.strerror} on this node") from None
-    if not os.access(real, rights):
-        raise RefusedError(f"{what}: {path!r}: you may not read it on this node")
-    return real
+    try:
+        found = os.fstat(descriptor)
+        opened = f"/proc/self/fd/{descriptor}"
+        folder = found.st_mode & 0o170000 == 0o040000  # the module stat costs every task a millisecond
+        # Listing a folder needs both rights; a file needs the first.
+        if not os.access(opened, os.R_OK | os.X_OK if folder else os.R_OK):
+            raise RefusedError(f"{what}: {path!r}: you may not read it on this node")
+        return Found(
+            os.readlink(opened), found.st_dev, found.st_ino, folder, found.st_uid, found.st_size, found.st_mtime_ns
+        )
+    except OSError as error:
+        raise RefusedError(f"{what}: {path!r}: {error.strerror} on this node") from None
+    finally:
+        os.close(descriptor)
 
 
 def resolve_mounts(texts: tuple[str, ...], prefixes: tuple[str, ...]) -> list[Mount]:
@@ -91,27 +123,64 @@ def resolve_mounts(texts: tuple[str, ...], prefixes: tuple[str, ...]) -> list[Mo
     mounts = []
     for text in texts:
         mount = parse_mount(text)
-        real = check_source(mount.source, "--container-mounts")
-        if not within(real, prefixes):
-            allowed = ", ".join(prefixes) or "nothing"
+        found = open_source(mount.source, "--container-mounts")
+        if not within(found.path, prefixes):
+            really = f"{mount.source!r} (really {found.path!r})"
             raise RefusedError(
-                f"--container-mounts: {mount.source!r} (really {real!r}) may not be mounted here; allowed: {allowed}"
+                f"--container-mounts: {really} may not be mounted here; allowed: {', '.join(prefixes) or 'nothing'}"
             )
-        mounts.append(Mount(real, mount.destination, mount.readonly))
+        mounts.append(Mount(found.path, mount.destination, mount.readonly, found))
     return mounts
 
 
-def resolve_datasets(names: tuple[str, ...], datasets: dict) -> list[Mount]:
-    """Return the mounts of the named datasets of the policy; raises RefusedError for an unknown or unreadable one."""
+def resolve_datasets(texts: tuple[str, ...], datasets: dict) -> list[Mount]:
+    """Return the mounts of what --dataset names, each as NAME or NAME:DST.
+
+    Raises
+    ------
+    RefusedError
+        The policy has no such dataset, or it is not on this node: missing, unreadable, or a folder without anything in
+        it, which is what is left of a file system that is not mounted.
+    """
     mounts = []
-    for name in names:
+    for text in texts:
+        name, colon, destination = text.partition(":")
         if name not in datasets:
             known = ", ".join(sorted(datasets)) or "none"
             raise RefusedError(f"--dataset: {name!r} is not known here; known: {known}")
         dataset = datasets[name]
-        real = check_source(dataset.path, f"--dataset={name}")
-        mounts.append(Mount(real, check_destination(dataset.target, f"--dataset={name}"), dataset.mode != "rw"))
+        what = f"--dataset={name}"
+        if dataset.mount_point is not None and not is_mounted(dataset.mount_point, what):
+            raise RefusedError(f"{what}: nothing is mounted at {dataset.mount_point!r} on this node")
+        found, readonly = open_source(dataset.path, what), dataset.mode != "rw"
+        if readonly and found.folder and not _has_entry(found.path, what):
+            raise RefusedError(
+                f"{what}: {dataset.path!r} is empty on this node: its file system may not be mounted here"
+            )
+        target = check_destination(destination if colon else dataset.target, what)
+        mounts.append(Mount(found.path, target, readonly, found))
     return mounts
+
+
+def is_mounted(path: str, what: str) -> bool:
+    """Tell whether a file system is mounted at ``path``; raises RefusedError, begun by ``what``, for a dead one."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise RefusedError(f"{what}: {path!r}: {error.strerror} on this node") from None
+    # What is mounted on demand comes when somebody looks into it.
+    _has_entry(path, what)
+    return os.stat(path).st_dev != os.stat(os.path.join(path, "..")).st_dev
+
+
+def _has_entry(folder: str, what: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError as error:
+        raise RefusedError(f"{what}: {folder!r}: {error.strerror} on this node") from None
 
 
 def check_distinct(mounts: list[Mount]) -> None:
@@ -133,6 +202,26 @@ def mount_option(mount: Mount) -> str:
     if mount.readonly:
         fields.append("ro")
     return ",".join(_csv_field(field) for field in fields)
+
+
+def bind_option(mount: Mount) -> str:
+    """Return ``mount`` as the value of --bind, for a runtime without --mount; raises RefusedError for what has no form.
+
+    Singularity splits the value at commas and colons, takes quotes for those of CSV and blanks at an end for nothing,
+    and knows no escape.
+    """
+    for path in (mount.source, mount.destination):
+        if any(character in path for character in ',:"\\\n\r') or path != path.strip():
+            raise RefusedError(
+                f"{path!r} cannot be mounted by this node's singularity, which is older than 3.9: use a path without "
+                "comma, colon, quotes, backslash, line ends and blanks at its ends"
+            )
+    return f"{mount.source}:{mount.destination}" + (":ro" if mount.readonly else "")
+
+
+def expectation(found: Found, place: str) -> str:
+    """Return the word by which the container's first program (inside.c) expects ``found`` at ``place``."""
+    return f"{found.device}:{found.inode}:{place}"
 
 
 def _csv_field(field: str) -> str:

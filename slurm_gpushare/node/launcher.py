@@ -24,9 +24,15 @@ from slurm_gpushare.launch import ContainerRequest, LaunchRecord, Place, read_re
 from slurm_gpushare.node_policy import BackendPolicy, NodePolicy, read_node_policy
 from slurm_gpushare.record import Record
 
-OPTIONS = ("record", "step", "container-image", "container-mounts", "dataset", "container-scope")
+OPTIONS = (
+    "record", "step", "container-image", "container-mounts", "dataset", "container-scope", "container-workdir",
+    "container-mount-home", "container-env", "container-writable",
+)  # fmt: skip
 
 LISTS = ("LD_LIBRARY_PATH", "LD_PRELOAD")  # variables of which the user's own value follows ours
+
+# What an srun in an image needs of the node: munge's socket and Slurm's configuration, which everybody may read.
+SLURMS = ("/run/munge", "/etc/slurm")
 
 OUTSIDE = ("batch", "interactive")  # the steps that --container-scope=tasks leaves on the host
 
@@ -53,8 +59,10 @@ def parse_arguments(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     raise BrokenInstallation("usage: gpushare-launch --record=PATH --step=STEP [--OPTION=VALUE…] -- COMMAND [ARG…]")
 
 
-def container_of(record: LaunchRecord | None, options: dict[str, str], step: str) -> ContainerRequest | None:
+def container_of(record: LaunchRecord | None, options: dict[str, str], step: str, policy) -> ContainerRequest | None:
     """Return the container of a step, None for the host: each option of the step overrides the job's.
+
+    ``policy`` is called for the NodePolicy where its defaults are needed.
 
     Raises
     ------
@@ -67,14 +75,26 @@ def container_of(record: LaunchRecord | None, options: dict[str, str], step: str
         mounts=_items(options.get("container-mounts")) or job.mounts,
         datasets=_items(options.get("dataset")) or job.datasets,
         scope=options.get("container-scope") or job.scope,
+        workdir=options.get("container-workdir") or job.workdir,
+        mount_home=_flag(options, "container-mount-home") or job.mount_home,
+        env=_items(options.get("container-env")) or job.env,
+        writable=_flag(options, "container-writable") or job.writable,
     )
-    if request.scope not in ("job", "tasks"):
+    if request.scope not in ("", "job", "tasks"):
         raise RefusedError(f"--container-scope: {request.scope!r} is neither job nor tasks")
-    if request.scope == "tasks" and step in OUTSIDE:
+    if not (request.image or request.mounts or request.datasets):
         return None
-    if not request.image and (request.mounts or request.datasets):
+    if step in OUTSIDE and (request.scope or policy().container.scope) == "tasks":
+        return None
+    if not request.image:
         raise RefusedError("--container-mounts and --dataset mount into a container: add --container-image=PATH")
-    return request if request.image else None
+    return request
+
+
+def _flag(options: dict[str, str], name: str) -> str:
+    if options.get(name, "yes") not in ("yes", "no"):
+        raise RefusedError(f"--{name}: {options[name]!r} is neither yes nor no")
+    return options.get(name, "")
 
 
 def _items(text: str | None) -> tuple[str, ...]:
@@ -216,41 +236,92 @@ def in_container(
         There is no container runtime on this node.
     """
     # Only a task in a container pays for these imports.
-    from slurm_gpushare.container.image import resolve_image
-    from slurm_gpushare.container.mounts import Mount, check_distinct, resolve_datasets, resolve_mounts
+    from slurm_gpushare.container.image import identity, resolve_image
+    from slurm_gpushare.container.mounts import INSIDE_FOLDER
     from slurm_gpushare.container.runtime import CLIENT_ENV, find_runtime, find_shield
+    from slurm_gpushare.container.workdir import working_folder
 
-    runtime = find_runtime(policy.container.runtime)
-    image = resolve_image(request.image, policy.container.images)
-    mounts = resolve_mounts(request.mounts, policy.container.mounts)
-    mounts += resolve_datasets(request.datasets, policy.datasets)
-    mounts += [Mount(path, path, True) for path in task.backend.binds(task.settings)]
+    rules = policy.container
+    runtime = find_runtime(rules.runtime)
+    image, found = resolve_image(request.image, rules.images, rules.owners)
+    first = task.options.get("image", {"asked": None})  # the job's, when it began
+    if found is not None and first["asked"] == request.image and first != identity(found, request.image):
+        raise RefusedError(
+            f"--container-image: {request.image!r} is another image than when the job began: submit the job again"
+        )
+    if (request.writable == "yes") > rules.writable:
+        raise RefusedError("--container-writable: the policy does not allow it here: leave it out")
     inside = task.backend.task_environment(task.folder, task.settings, task.place)
-    if inside:
-        mounts.append(Mount(task.work, task.work, False))
-    mounts += [Mount(path, path, False) for path in task.options.get("binds", ())]
+    mounts, checks = mounts_of(task, request, image, environment, policy, bool(inside))
+    environment = runtime.forwarded(environment, request.env or rules.env)
     given = variables_of(task, environment, lambda name: runtime.inside(environment, name))
-    if task.step == "batch":
-        # The spooled script lies in a folder that no image sees.
-        mounts.append(Mount(task.command[0], task.command[0], True))
-    check_distinct(mounts)
-    try:
-        cwd = os.getcwd()
-    except OSError as error:
-        raise RefusedError(f"the job's working folder cannot be used on this node: {error.strerror}") from None
-    pid = policy.container.pid_namespace
+    if task.step in OUTSIDE:
+        # There lies an srun that says what to do where the image has none.
+        given["APPEND_PATH"] = INSIDE_FOLDER
+    mount_home = request.mount_home == "yes" if request.mount_home else rules.mount_home
+    cwd, hidden, words = working_folder(request.workdir or rules.workdir, mount_home, rules.mounts)
+    settings = {
+        "pid": rules.pid_namespace,
+        "hidden": hidden,
+        "writable": request.writable == "yes" if request.writable else rules.seems_writable,
+    }
+    before = [INSIDE_FOLDER + "/inside", *checks, *words, "--"]
     # A folder needs no helper, and Apptainer starts this one three times to ask for its version (1.4: 6 ms in all).
     shield = None if os.path.isdir(image) else find_shield(task.work if os.path.isdir(task.work) else None)
     if task.settings is not None and task.settings.client == "outside":
-        argv = runtime.exec_argv(image, mounts, task.command, cwd, pid=pid, env_file=CLIENT_ENV)
+        argv = runtime.exec_argv(image, mounts, before + task.command, cwd, env_file=CLIENT_ENV, **settings)
         argv = task.backend.task_argv(task.grant, task.settings, task.step, argv, environment.get("TMPDIR"))
         return argv, {**runtime.around(runtime.environment(environment, given, shield)), **inside}
     tmpdir = runtime.inside(environment, "TMPDIR")
     argv = task.backend.task_argv(task.grant, task.settings, task.step, task.command, tmpdir)
     return (
-        runtime.exec_argv(image, mounts, argv, cwd, nv=task.nv, pid=pid),
+        runtime.exec_argv(image, mounts, before + argv, cwd, nv=task.nv, **settings),
         runtime.environment(environment, {**inside, **given}, shield),
     )
+
+
+def mounts_of(
+    task: Task, request: ContainerRequest, image: str, environment: dict[str, str], policy: NodePolicy, work: bool
+) -> tuple[list, list[str]]:
+    """Return all mounts of a task's container, and the words by which its first program knows those of the user's.
+
+    ``work``: the container needs the job's work folder. Raises RefusedError for what the policy does not allow.
+    """
+    from slurm_gpushare.container.mounts import (
+        INSIDE_FOLDER,
+        Mount,
+        check_distinct,
+        expectation,
+        resolve_datasets,
+        resolve_mounts,
+    )
+    from slurm_gpushare.container.runtime import INSIDE
+
+    mounts = resolve_mounts(request.mounts, policy.container.mounts)
+    mounts += resolve_datasets(request.datasets, policy.datasets)
+    checks = [expectation(mount.found, mount.destination) for mount in mounts]
+    mounts += [Mount(path, path, True) for path in task.backend.binds(task.settings)]
+    if work:
+        mounts.append(Mount(task.work, task.work, False))
+    mounts += [Mount(path, path, False) for path in task.options.get("binds", ())]
+    if task.step == "batch":
+        # The spooled script lies in a folder that no image sees.
+        mounts.append(Mount(task.command[0], task.command[0], True))
+    if "PMIX_SERVER_TMPDIR" in environment:
+        from slurm_gpushare.container.pmix import pmix_mount
+
+        if (server := pmix_mount(environment, task.step)) is not None:
+            mounts.append(server)
+    mounts.append(Mount(INSIDE, INSIDE_FOLDER, True))
+    if task.step in OUTSIDE and may_have_srun(image):
+        mounts += [Mount(path, path, True) for path in SLURMS if os.access(path, os.R_OK | os.X_OK)]
+    check_distinct(mounts)
+    return mounts, checks
+
+
+def may_have_srun(image: str) -> bool:
+    """Tell whether there may be an srun in the image: into a folder one can look."""
+    return not os.path.isdir(image) or any(os.path.lexists(f"{image}/usr/{place}bin/srun") for place in ("", "local/"))
 
 
 def own_environment() -> dict[str, str]:
@@ -282,7 +353,7 @@ def launch(argv: list[str], environment: dict[str, str], node_policy: str = path
 
     work = "" if record is None else paths.work_dir(record.node, record.job_id)
     task = task_of(record, options["step"], command, work, policy, environment)
-    request = container_of(record, options, task.step)
+    request = container_of(record, options, task.step, policy)
     composed = []
 
     def compose() -> None:

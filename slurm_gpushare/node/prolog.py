@@ -19,26 +19,43 @@ from slurm_gpushare.node_policy import NodePolicy, read_node_policy
 
 OPTION = "SPANK__SLURM_SPANK_OPTION_gpushare_"
 
+IMAGE_WAIT = 5.0  # seconds, for a file system that does not answer
+
 # One slice too few could come from decimals; a grant that costs less than its share was not made by the policy.
 ROUNDING = 1e-6
 
 
 def container_request(environment: dict[str, str]) -> ContainerRequest | None:
-    """Return what the job's SPANK options ask for, None for nothing; raises RefusedError for an unknown scope."""
-    image, mounts, dataset, scope = (
-        environment.get(OPTION + name, "")
-        for name in ("container_image", "container_mounts", "dataset", "container_scope")
+    """Return what the job's SPANK options ask for, None for nothing; raises RefusedError for an unknown word."""
+
+    def text(name: str) -> str:
+        return environment.get(OPTION + name, "")
+
+    def items(name: str) -> tuple[str, ...]:
+        return tuple(item for item in text(name).split(",") if item)
+
+    def flag(name: str) -> str:
+        if (value := environment.get(OPTION + name)) is None:
+            return ""
+        if value in ("", "(null)", "yes"):  # the first two are Slurm's for an option without its value
+            return "yes"
+        if value != "no":
+            raise RefusedError(f"--{name.replace('_', '-')}: {value!r} is neither yes nor no")
+        return value
+
+    if text("container_scope") not in ("", "job", "tasks"):
+        raise RefusedError(f"--container-scope: {text('container_scope')!r} is neither job nor tasks")
+    request = ContainerRequest(
+        image=text("container_image"),
+        mounts=items("container_mounts"),
+        datasets=items("dataset"),
+        scope=text("container_scope"),
+        workdir=text("container_workdir"),
+        mount_home="no" if OPTION + "no_container_mount_home" in environment else flag("container_mount_home"),
+        env=items("container_env"),
+        writable=flag("container_writable"),
     )
-    if scope not in ("", "job", "tasks"):
-        raise RefusedError(f"--container-scope: {scope!r} is neither job nor tasks")
-    if not (image or mounts or dataset):
-        return None
-    return ContainerRequest(
-        image=image,
-        mounts=tuple(item for item in mounts.split(",") if item),
-        datasets=tuple(item for item in dataset.split(",") if item),
-        scope=scope or "job",
-    )
+    return request if request.image or request.mounts or request.datasets else None
 
 
 def disagreement(grant: Grant, environment: dict[str, str], policy: NodePolicy) -> str | None:
@@ -130,6 +147,8 @@ def prolog(
         try:
             if record.grant is not None:
                 record = begin(record, policy, environment)
+            if record.container is not None and record.container.image.startswith("/"):
+                record = look_at_image(record)
             write_file(folder, "launch.json", record_to_json(record), job.gid)
         finally:
             os.close(folder)
@@ -156,6 +175,23 @@ def begin(record: LaunchRecord, policy: NodePolicy, environment: dict[str, str])
     if policy.framework_memory and backend.SEES == "card" and grant.fraction < 1:
         options["card_share"] = grant.fraction
     return record._replace(options=options)
+
+
+def look_at_image(record: LaunchRecord) -> LaunchRecord:
+    """Return the record with what the job's image is now, unchanged where its user cannot open it: tasks say why."""
+    from slurm_gpushare import quickjson  # only jobs with a container need these
+    from slurm_gpushare.container.image import OPTION as option
+    from slurm_gpushare.container.image import identity
+    from slurm_gpushare.container.mounts import open_source
+    from slurm_gpushare.node.user import run_as
+
+    def look() -> bool:
+        text = quickjson.dumps(identity(open_source(asked, option), asked))
+        return os.write(1, text.encode()) > 0
+
+    asked = record.container.image
+    done, output = run_as(record.uid, record.gid, look, IMAGE_WAIT)
+    return record._replace(options={**record.options, "image": quickjson.loads(output)}) if done else record
 
 
 def clear(job: Job, run_dir: str, node_policy: str) -> str | None:

@@ -62,6 +62,9 @@ def run_as(uid: int, gid: int, action, timeout: float) -> tuple[bool, str]:
                 kill(child, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # it died before it had a session
+        if not poll.poll(1000):
+            # In a file system that does not answer a process cannot be killed; whoever adopts it waits for its end.
+            return False, f"no end within {timeout:g} s\n"
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         output = os.pread(capture, 65536, 0).decode(errors="replace")
         return in_time and status == 0, output if in_time else output + f"no end within {timeout:g} s\n"

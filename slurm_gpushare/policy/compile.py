@@ -80,6 +80,7 @@ def to_lua(policy: Policy, members: Callable[[str], list[str]] = group_members) 
             "container_required": policy.containers.required,
             "images": list(policy.containers.images),
             "mounts": list(policy.containers.mounts),
+            "writable": policy.containers.writable,
         },
         "rules": rules,
         "index": index_rules(rules),
@@ -222,11 +223,9 @@ def to_node_json(policy: Policy) -> str:
             # A node does not know which rule let a job in: it takes what any of them allows, job_submit the rule's own.
             "images": _all(policy, "images"),
             "mounts": _all(policy, "mounts"),
-            "pid_namespace": policy.containers.pid_namespace,
+            **policy.containers.model_dump(include={"pid_namespace", "owners", "writable", "defaults"}),
         },
-        "datasets": {
-            name: dataset.model_dump(include={"path", "target", "mode"}) for name, dataset in policy.datasets.items()
-        },
+        "datasets": {name: dataset.model_dump(exclude={"groups"}) for name, dataset in policy.datasets.items()},
         "backends": backends,
         "framework_memory": policy.framework_memory,
         "agent": policy.agent.model_dump(),

@@ -78,6 +78,15 @@ class Gpushare:
         except LuaError as error:
             raise PolicyError(f"gpushare.lua has a fault: {error}") from None
 
+    def open_datasets(self, request: Request, default_partition: str | None = None) -> list[str]:
+        """Return the names of the datasets that the request's user may use; raises PolicyError as ``decide``."""
+        parts = {} if default_partition is None else {default_partition: {"flag_default": 1}}
+        try:
+            read = self.module[b"read_request"](self.to_lua(request.job_desc()), self.to_lua(parts))
+            return list(from_lua(self.module[b"open_datasets"](self.policy, read)).values())
+        except LuaError as error:
+            raise PolicyError(f"gpushare.lua has a fault: {error}") from None
+
     def to_lua(self, value: object) -> object:
         """Return ``value`` (None, number, text, list, dict) as Lua has it; dicts and lists become tables."""
         if isinstance(value, str):

@@ -56,6 +56,20 @@ def _image(text: str) -> str:
     return f"{scheme}://{posixpath.normpath(rest).lstrip('/')}"
 
 
+def _runtime(text: str) -> str:
+    if text.startswith("/"):
+        return _path(text)
+    if text not in ("auto", "apptainer", "singularity"):
+        raise ValueError("write auto, apptainer, singularity, or the absolute path of one")
+    return text
+
+
+def _variable(text: str) -> str:
+    if not text.isascii() or not text.isidentifier():
+        raise ValueError("a variable's name has letters, digits and _")
+    return text
+
+
 def _target(text: str) -> str:
     if (path := _path(text)) == "/":
         raise ValueError("write a folder below /")
@@ -275,11 +289,28 @@ POOLS = {
 }
 
 
+class ContainerDefaults(Settings):
+    """What holds for a container where the job says nothing: neither by an option nor by a GPUSHARE_ variable."""
+
+    scope: Literal["job", "tasks"] = _setting(
+        "job: all runs in the container; tasks: the batch script stays outside, what srun starts runs in it", "job"
+    )
+    workdir: AbsolutePath | None = _setting(
+        "the folder of the container in which commands start; null: the one that the task was started in", None
+    )
+    mount_home: bool = _setting("whether the user's home is seen in the container", True)
+    env: list[Annotated[str, AfterValidator(_variable)]] = _setting(
+        "variables of the job that the container has whatever its image sets, such as LD_LIBRARY_PATH", []
+    )
+    writable: bool = _setting("whether the image seems writable; what is written is gone at each task's end", False)
+
+
 class Containers(Settings):
     """What containers jobs may run in."""
 
-    runtime: Literal["auto", "apptainer", "singularity"] = _setting(
-        "which runtime; auto takes the first of the two", "auto"
+    runtime: Annotated[str, AfterValidator(_runtime)] = _setting(
+        "apptainer, singularity (from 3.7 on), the absolute path of one, or auto: the first that is found",
+        "auto",
     )
     images: list[Image] = _setting(
         "folders below which images may lie, with * and ? within a component, or sources such as docker://HOST/GROUP; "
@@ -287,8 +318,19 @@ class Containers(Settings):
         [],
     )
     mounts: list[AbsolutePath] = _setting("folders below which users may mount folders of the host", [])
+    owners: list[Name] | None = _setting(
+        "users to whom images must belong, `self` for the job's own, in folders that they alone may change; null: "
+        "they may belong to anybody",
+        None,
+    )
+    writable: bool = _setting("whether --container-writable may be used", True)
+    defaults: ContainerDefaults = _setting("what holds where the job says nothing", ContainerDefaults())
     required: bool = _setting("give GPUs, whole or shared, to jobs with --container-image alone", False)
-    pid_namespace: bool = _setting("give each container its own process numbers, so that no process outlives it", True)
+    pid_namespace: bool = _setting(
+        "give each container its own process numbers, so that no process outlives it; a program that signal N ended "
+        "then ends with the status 128 + N",
+        True,
+    )
 
 
 class Dataset(Settings):
@@ -296,6 +338,10 @@ class Dataset(Settings):
 
     path: AbsolutePath = _setting("the folder on the nodes")
     target: Annotated[str, AfterValidator(_target)] = _setting("where it is seen in the container")
+    mount_point: AbsolutePath | None = _setting(
+        "where a file system must be mounted on the node, else jobs with the dataset fail; null: it is not looked at",
+        None,
+    )
     mode: Literal["ro", "rw"] = _setting("ro: read-only; rw: writable where the user may write to it", "ro")
     groups: Names | None = _setting("whose members may use it, by the system's groups; null: everybody", None)
 

@@ -116,13 +116,6 @@ def test_export_none_does_not_lose_the_container(cluster: Cluster) -> None:
     assert "container" in _batch(cluster, "--export=NONE", *POOL, IMAGE, lines=[WHERE]).splitlines()
 
 
-def test_an_image_that_vanished_fails_the_task_and_not_the_node(cluster: Cluster) -> None:
-    done = cluster.run("srun", *POOL, "--container-image=/data/images/missing.sif", "true", user="alice", check=False)
-    assert done.returncode == 77
-    assert "gpushare: --container-image: '/data/images/missing.sif'" in done.stderr
-    assert cluster.out("sinfo", "-ho%T", "-pbitfusion") in ("idle", "mixed")
-
-
 def test_arrays_have_a_grant_each(cluster: Cluster) -> None:
     job = cluster.sbatch(
         "alice",

@@ -27,8 +27,52 @@ def test_allowed(controller, options: dict) -> None:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"dataset": "digits:/my/digits"},
+        {"container_workdir": "/"},
+        {"container_workdir": "/opt/a b", "container_env": "PATH,_a1"},
+        {"container_mount_home": "", "container_writable": ""},
+        {"container_mount_home": "(null)", "container_writable": "(null)", "no_container_mount_home": "(null)"},
+        {"container_mount_home": "no", "container_writable": "no"},
+        {"no_container_mount_home": "", "container_writable": "yes"},
+    ],
+)
+def test_allowed_beside_an_image(controller, options: dict) -> None:
+    answer = controller.submit(spank_job_env=spank(**IMAGE, **options), partition="shard")
+    assert answer.status == 0, answer.told
+
+
+def test_what_users_have_set_for_all_their_containers_needs_no_image(controller) -> None:
+    options = {
+        "container_workdir": "/w",
+        "container_env": "PATH",
+        "container_mount_home": "no",
+        "container_scope": "job",
+    }
+    assert controller.submit(spank_job_env=spank(**options), partition="shard").status == 0
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
+        (IMAGE | {"dataset": "digits:x"}, "write NAME, or NAME:DST"),
+        (IMAGE | {"dataset": "digits:"}, "write NAME, or NAME:DST"),
+        (IMAGE | {"dataset": "digits:/"}, "write NAME, or NAME:DST"),
+        (IMAGE | {"dataset": "digits:/a/../b"}, "write NAME, or NAME:DST"),
+        (IMAGE | {"dataset": "nothing:/x"}, "--dataset=nothing: no such dataset here"),
+        ({"container_workdir": "x"}, "--container-workdir=x: write an absolute path"),
+        ({"container_workdir": "/a/../b"}, "write an absolute path without .."),
+        ({"container_workdir": "docker://x"}, "write an absolute path"),
+        ({"container_env": "A=1"}, "--container-env=A=1: write names"),
+        ({"container_env": "A,,B"}, "write names of variables"),
+        ({"container_env": "HOME"}, "--container-env=HOME: is the runtime's own"),
+        ({"container_env": "APPTAINER_BIND"}, "the runtime's own"),
+        ({"container_env": "SINGULARITYENV_X"}, "the runtime's own"),
+        ({"container_mount_home": "1"}, "--container-mount-home=1: write yes or no"),
+        ({"container_writable": "true"}, "--container-writable=true: write yes or no"),
+        ({"container_image": "/scratch2/a.sif"}, "below /data/images or /home"),
+        (IMAGE | {"container_mounts": "/scratch2/a:/a"}, "must lie below /data or /scratch"),
         ({"container_image": ""}, "absolute paths"),
         ({"container_image": "digits.sif"}, "--container-image=digits.sif"),
         ({"container_image": "docker://busybox"}, "docker://busybox"),

@@ -2,7 +2,7 @@
  * Does with the plugin what its arguments say, in their order:
  *
  *   context=NAME  plugstack=ARGUMENT  job=ID  step=ID  env=NAME=VALUE  fail-at=CALL   set the scene
- *   init  environment  option=NAME=VALUE  task_init                                   call the plugin
+ *   init  environment  option=NAME=VALUE  init_post_opt  task_init                    call the plugin
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +60,11 @@ int main(int argc, char **argv)
 			mock.phase = PHASE_INIT;
 			printf("init\t%d\n", slurm_spank_init(mock_handle(), plugstack_count, plugstack));
 			mock.phase = PHASE_NONE;
+			continue;
+		}
+		if (strcmp(word, "init_post_opt") == 0) {
+			printf("init_post_opt\t%d\n",
+			       slurm_spank_init_post_opt(mock_handle(), plugstack_count, plugstack));
 			continue;
 		}
 		if (strcmp(word, "task_init") == 0) {

@@ -70,7 +70,12 @@ int mock_option(const char *name, const char *value)
 
 		if (strcmp(options[i].name, name) != 0)
 			continue;
+		/* Of an option that stands alone Slurm gives no value here, and an empty one in slurmstepd. */
+		if (options[i].has_arg != 1 && *value == '\0' && mock.context != S_CTX_REMOTE)
+			value = NULL;
 		rv = options[i].cb(options[i].val, value, mock.context == S_CTX_REMOTE);
+		if (value == NULL)
+			value = "";
 		if (rv == 0)
 			forwarded[i] = (char *)value;
 		printf("option\t%s\t%d\n", name, rv);

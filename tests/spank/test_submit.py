@@ -8,10 +8,16 @@ OPTIONS = {
     "container-mounts": "/scratch/alice:/work,/models:/models:ro",
     "dataset": "digits,iris",
     "container-scope": "tasks",
+    "container-workdir": "/work",
+    "container-mount-home": "yes",
+    "no-container-mount-home": "",
+    "container-env": "PATH,LD_LIBRARY_PATH",
+    "container-writable": "yes",
     "gpu-share": "0.25",
     "gpu-mem": "8G",
     "gpu-backend": "shard",
 }
+FLAGS = ("container-mount-home", "no-container-mount-home", "container-writable")
 INHERIT = "SLURM_SPANK__SLURM_SPANK_OPTION_gpushare_"
 
 
@@ -56,7 +62,14 @@ def test_good_values_are_sent_on(driver, context):
         ("container-mounts", "/a:/b"),
         ("container-mounts", "/a:/b:ro"),
         ("dataset", "digits"),
+        ("dataset", "digits:/data,iris"),
         ("container-scope", "job"),
+        ("container-workdir", "/"),
+        ("container-mount-home", ""),
+        ("container-mount-home", "no"),
+        ("container-writable", ""),
+        ("container-writable", "no"),
+        ("container-env", "_a1"),
         *[("gpu-share", share) for share in (".25", "25%", "12.5%", "1/4", "1", "1.0", "100%", "4/4", "0.07", "00.5")],
         *[("gpu-mem", size) for size in ("500M", "8GiB", "1.5g", "4096k", "1T")],
         ("gpu-backend", "MPS_2-x"),
@@ -70,7 +83,7 @@ def test_accepts(driver, name, value):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        *[(name, "", "the value is empty: write --" + name) for name in OPTIONS],
+        *[(name, "", "the value is empty: write --" + name) for name in OPTIONS if name not in FLAGS],
         *[(name, "/x\x1b[2J", "character 3 of the value is a control character") for name in OPTIONS],
         *[(name, "/x\x7f", "character 3 of the value is a control character") for name in OPTIONS],
         *[(name, "/" + "x" * 4096, "the value is 4097 bytes long: at most 4096") for name in OPTIONS],
@@ -91,6 +104,15 @@ def test_accepts(driver, name, value):
         ("dataset", ",", "',' has an empty name"),
         ("container-scope", "all", "'all' is neither job nor tasks: write --container-scope=job"),
         ("container-scope", "Job", "'Job' is neither job nor tasks"),
+        ("container-workdir", "work", "'work' is not an absolute path"),
+        ("container-workdir", "../x", "'../x' is not an absolute path"),
+        ("container-mount-home", "true", "'true' is neither yes nor no"),
+        ("container-writable", "1", "'1' is neither yes nor no"),
+        ("no-container-mount-home", "no", "'no': it takes no value"),
+        ("container-env", "A=1", "'A=1' is not the name of a variable: write NAME or NAME,NAME"),
+        ("container-env", "A,,B", "'' is not the name"),
+        ("container-env", "A,1B", "'1B' is not the name"),
+        ("container-env", "A B", "'A B' is not the name"),
     ],
 )
 def test_refuses_with_one_line(driver, context, name, value, text):
@@ -171,7 +193,8 @@ def test_a_bad_value_handed_down_is_refused(driver):
 @pytest.mark.parametrize(
     ("argument", "text"),
     [
-        ("container_image=/x", "unknown argument 'container_image=/x': write launcher=PATH or run_dir=PATH"),
+        ("container_image=/x", "unknown argument 'container_image=/x': write launcher=PATH, run_dir="),
+        ("see_images=maybe", "unknown argument 'see_images=maybe'"),
         ("launcher", "unknown argument 'launcher'"),
         ("launcherx=/x", "unknown argument 'launcherx=/x'"),
         ("", "unknown argument ''"),
@@ -199,3 +222,92 @@ def test_no_failure_of_slurm_is_passed_over(driver, context):
             assert outcome.all("init") == [("-1",)]
         else:
             assert len(outcome.forwarded) == len(OPTIONS) - 1
+
+
+@pytest.mark.parametrize("context", SIDES)
+def test_the_users_own_variables_are_defaults(driver, context):
+    env = {"GPUSHARE_CONTAINER_IMAGE": "/own", "GPUSHARE_DATASET": "digits", "GPUSHARE_CONTAINER_MOUNT_HOME": "no"}
+    outcome = driver(f"context={context}", "init", "environment", env=env)
+    assert outcome.forwarded == {"container-image": "/own", "dataset": "digits", "container-mount-home": "no"}
+    words = ["option=container-image=/line", "option=container-mount-home="]
+    outcome = driver(f"context={context}", "init", "environment", *words, env=env)
+    assert outcome.forwarded == {"container-image": "/line", "dataset": "digits", "container-mount-home": ""}
+    assert outcome.all("log") == []
+
+
+def test_what_the_job_hands_down_goes_before_the_users_variables(driver):
+    env = {"GPUSHARE_CONTAINER_IMAGE": "/own", INHERIT + "container_image": "/job"}
+    assert driver("context=local", "init", "environment", env=env).forwarded == {"container-image": "/job"}
+
+
+def test_only_what_concerns_containers_is_a_variable(driver):
+    env = {"GPUSHARE_GPU_SHARE": "0.5", "GPUSHARE_NO_CONTAINER_MOUNT_HOME": "yes", "GPUSHARE_CONTAINER_ENV": ""}
+    assert driver("context=allocator", "init", "environment", env=env).forwarded == {}
+
+
+def test_a_bad_variable_of_the_users_is_refused(driver):
+    outcome = driver("context=local", "init", "environment", env={"GPUSHARE_CONTAINER_WRITABLE": "1"})
+    assert outcome.errors == ["gpushare: --container-writable: '1' is neither yes nor no"]
+
+
+@pytest.mark.parametrize("context", SIDES)
+@pytest.mark.parametrize("words", [("no-container-mount-home=", "container-mount-home="), ("container-mount-home=no",)])
+def test_home_in_both_ways_is_refused(driver, context, words):
+    words = [f"option={word}" for word in (*words, "no-container-mount-home=")]
+    outcome = driver(f"context={context}", "init", *words, "init_post_opt")
+    assert outcome.status == 1
+    assert outcome.errors == ["gpushare: --container-mount-home and --no-container-mount-home: write one of them"]
+
+
+@pytest.mark.parametrize(
+    ("inherited", "words", "forwarded"),
+    [
+        ("no_container_mount_home", [], {"container-mount-home": "no"}),
+        ("no_container_mount_home", ["option=container-mount-home="], {"container-mount-home": ""}),
+        (
+            "container_mount_home",
+            ["option=no-container-mount-home="],
+            {"container-mount-home": "(null)", "no-container-mount-home": ""},
+        ),
+    ],
+)
+def test_a_step_may_choose_otherwise_than_its_job(driver, inherited, words, forwarded):
+    """Where both are sent on, the node takes the second (test_task.py)."""
+    outcome = driver(
+        "context=local", "init", "environment", *words, "init_post_opt", env={INHERIT + inherited: "(null)"}
+    )
+    assert outcome.forwarded == forwarded
+    assert outcome.all("init_post_opt") == [("0",)]
+
+
+@pytest.mark.parametrize("context", SIDES)
+@pytest.mark.parametrize("name", ["nosuch.sif", "file/x.sif"])
+def test_an_image_that_is_not_there_is_refused_before_anything_is_allocated(driver, context, name, tmp_path):
+    (tmp_path / "file").touch()
+    words = [f"context={context}", "init", f"option=container-image={tmp_path}/{name}", "init_post_opt"]
+    outcome = driver(*words)
+    assert outcome.status == 1
+    assert outcome.errors == [f"gpushare: --container-image: there is no such image: {tmp_path}/{name}"]
+    # Hosts that do not see the nodes' images, and steps, which may be in a container that does not.
+    assert driver("plugstack=see_images=no", *words).all("init_post_opt") == [("0",)]
+    assert driver(*words, env={"SLURM_JOB_ID": "7"}).all("init_post_opt") == [("0",)]
+
+
+@pytest.mark.parametrize("value", ["docker://nosuch/image", "{}/image", "{}"])
+def test_an_image_that_is_there_or_cannot_be_seen_is_not(driver, value, tmp_path):
+    (tmp_path / "image").touch()
+    words = ["context=allocator", "init", f"option=container-image={value.format(tmp_path)}", "init_post_opt"]
+    assert driver(*words).all("init_post_opt") == [("0",)]
+
+
+def test_the_image_that_counts_is_the_last(driver, tmp_path):
+    words = ["option=container-image=/nosuch/script.sif", f"option=container-image={tmp_path}"]
+    assert driver("context=allocator", "init", *words, "init_post_opt").all("init_post_opt") == [("0",)]
+
+
+def test_what_is_to_be_mounted_and_not_here_is_said(driver, tmp_path):
+    mounts = f"{tmp_path}:/a,/nosuch/b:/b:ro"
+    outcome = driver("context=local", "init", f"option=container-mounts={mounts}", "init_post_opt")
+    assert outcome.all("init_post_opt") == [("0",)]
+    (line,) = outcome.notices
+    assert line.startswith("gpushare: --container-mounts: '/nosuch/b' is not on this host")

@@ -91,6 +91,23 @@ def test_the_options_of_the_step_follow(node):
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "passed"),
+    [
+        (["container-mount-home=", "container-writable="], ["--container-mount-home=yes", "--container-writable=yes"]),
+        (
+            ["container-mount-home=no", "container-writable=no"],
+            ["--container-mount-home=no", "--container-writable=no"],
+        ),
+        (["no-container-mount-home="], ["--container-mount-home=no"]),
+        (["container-mount-home=yes", "no-container-mount-home="], ["--container-mount-home=no"]),
+        (["container-env=A,B", "container-workdir=/w"], ["--container-workdir=/w", "--container-env=A,B"]),
+    ],
+)
+def test_options_that_stand_alone_have_a_value_for_the_launcher(node, options, passed):
+    assert node.task(*options).argv[3:-1] == passed
+
+
 def test_an_option_that_arrives_twice_is_passed_once(node):
     """Before 24.05 slurmstepd called back twice."""
     outcome = node.task("container-image=/x", "container-image=/x")
@@ -247,7 +264,7 @@ def test_no_failure_of_slurm_lets_a_task_run_unwrapped(node):
     options = ("container-image=/x", "container-mounts=/a:/b", "dataset=d", "container-scope=job")
     words = node.words(*options)
     calls = node.driver(*words).calls
-    assert calls == 21  # 7 registered, 4 copied; step, job, node; 4 options, record and step as text; the prefix
+    assert calls == 26  # 12 registered, 4 copied; step, job, node; 4 options, record and step as text; the prefix
     for call in range(1, calls + 1):
         outcome = node.driver(f"fail-at={call}", *words)
         assert outcome.status == BROKEN, call

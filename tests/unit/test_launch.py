@@ -30,7 +30,11 @@ CONTAINERS = st.builds(
     image=TEXT,
     mounts=st.lists(TEXT, max_size=3).map(tuple),
     datasets=st.lists(TEXT, max_size=3).map(tuple),
-    scope=st.sampled_from(["job", "tasks"]),
+    scope=st.sampled_from(["", "job", "tasks"]),
+    workdir=TEXT,
+    mount_home=st.sampled_from(["", "yes", "no"]),
+    env=st.lists(TEXT, max_size=3).map(tuple),
+    writable=st.sampled_from(["", "yes", "no"]),
 )
 PLACES = st.builds(Place, server=TEXT, address=TEXT, gpus=st.lists(st.integers(0, 15), max_size=2).map(tuple))
 RECORDS = st.builds(
@@ -51,6 +55,12 @@ RECORDS = st.builds(
     options=st.dictionaries(TEXT, TEXT, max_size=2),
 )
 RECORD = LaunchRecord(7, 1001, 1001, "alice", "n1", "lab", 1.5, None)
+
+
+def test_a_record_of_a_job_that_began_before_an_upgrade_is_read() -> None:
+    data = json.loads(record_to_json(RECORD))
+    data["container"] = {"image": "/i", "mounts": ["/a:/b"], "datasets": ["d"], "scope": "tasks"}
+    assert record_from_json(json.dumps(data)).container == ContainerRequest("/i", ("/a:/b",), ("d",), "tasks")
 
 
 @given(RECORDS)

@@ -43,6 +43,21 @@ def test_every_value_is_read() -> None:
     )
 
 
+def test_what_containers_and_datasets_have_of_newer_versions() -> None:
+    box = DATA["container"] | {
+        "owners": ["root", "self"],
+        "writable": False,
+        "defaults": {"scope": "tasks", "workdir": "/w", "mount_home": False, "env": ["A"], "writable": True},
+    }
+    digits = DATA["datasets"]["digits"] | {"mount_point": "/data"}
+    read = node_policy_from_json(json.dumps(DATA | {"container": box, "datasets": {"digits": digits}}))
+    assert read.container == ContainerPolicy(
+        *("auto", ("/data/images",), ("/data",), True, ("root", "self"), False),
+        *("tasks", "/w", False, ("A",), True),
+    )
+    assert read.datasets["digits"] == Dataset("/data/digits", "/datasets/digits", "ro", "/data")
+
+
 @pytest.mark.parametrize(
     "change", [{"v": 2}, {"agent": None}, {"backends": {"shard": {"what": 1}}}, {"datasets": {"a": {}}}, {"idle": {}}]
 )

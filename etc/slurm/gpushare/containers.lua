@@ -44,10 +44,15 @@ local function alternatives(prefixes, none)
   return #prefixes > 0 and table.concat(prefixes, " or ") or none
 end
 
+-- Whether a text is a place in a container.
+local function is_place(path)
+  local parts = path:sub(1, 1) == "/" and components(path)
+  return parts and #parts > 0
+end
+
 local function check_mount(mount, allowed, rule)
   local parts = split(mount, ":")
-  local target = parts[2] and parts[2]:sub(1, 1) == "/" and components(parts[2])
-  if #parts < 2 or #parts > 3 or (parts[3] and parts[3] ~= "ro") or not target or #target == 0 then
+  if #parts < 2 or #parts > 3 or (parts[3] and parts[3] ~= "ro") or not is_place(parts[2]) then
     refuse("containers", "--container-mounts=%s: write SRC:DST or SRC:DST:ro, absolute paths without ..", show(mount))
   elseif parts[1]:sub(1, 1) ~= "/" or not is_under(parts[1], allowed) then
     refuse(rule, "--container-mounts=%s: what is mounted must lie below %s", show(mount),
@@ -55,17 +60,46 @@ local function check_mount(mount, allowed, rule)
   end
 end
 
-local function check_dataset(policy, rule, name, user)
-  local dataset, allowed = policy.datasets[name], rule.get("datasets")
-  if dataset and (not allowed or allowed[name]) and (dataset == true or user and dataset[user]) then return end
-  local known = {}
-  for _, other in ipairs(text.sorted_keys(policy.datasets)) do
-    local members = policy.datasets[other]
-    if (not allowed or allowed[other]) and (members == true or user and members[user]) then known[#known + 1] = other end
+-- The names of the datasets that the user may use by this rule.
+function M.open_datasets(policy, rule, user)
+  local allowed, names = rule.get("datasets"), {}
+  for _, name in ipairs(text.sorted_keys(policy.datasets)) do
+    local members = policy.datasets[name]
+    if (not allowed or allowed[name]) and (members == true or user and members[user]) then names[#names + 1] = name end
   end
-  refuse(dataset and rule.name or "containers", "--dataset=%s: %s: %s", show(name),
-    dataset and "is not open to you" or "no such dataset here",
-    #known > 0 and "known are " .. table.concat(known, ", ") or "the policy has none for you")
+  return names
+end
+
+-- NAME or NAME:DST
+local function check_dataset(policy, rule, item, user)
+  local name, target = item:match("^([^:]*):?(.*)$")
+  local dataset, allowed = policy.datasets[name], rule.get("datasets")
+  if not (dataset and (not allowed or allowed[name]) and (dataset == true or user and dataset[user])) then
+    local known = M.open_datasets(policy, rule, user)
+    refuse(dataset and rule.name or "containers", "--dataset=%s: %s: %s", show(name),
+      dataset and "is not open to you" or "no such dataset here",
+      #known > 0 and "known are " .. table.concat(known, ", ") or "the policy has none for you")
+  elseif item ~= name and not is_place(target) then
+    refuse("containers", "--dataset=%s: write NAME, or NAME:DST with an absolute path without ..", show(item))
+  end
+end
+
+-- Variables that the runtimes set in a container, whatever they are told.
+local FIXED = { HOME = true, PWD = true, UID = true, EUID = true, GID = true, IFS = true, OPTIND = true }
+
+local function check_variable(name)
+  if not name:find("^[%a_][%w_]*$") then
+    refuse("containers", "--container-env=%s: write names of variables, with commas between them", show(name))
+  elseif FIXED[name] or name:find("^APPTAINER") or name:find("^SINGULARITY") then
+    refuse("containers", "--container-env=%s: is the runtime's own in a container: leave it out", show(name))
+  end
+end
+
+-- What an option that may stand alone can be; the first two are Slurm's for one without its value.
+local FLAGS = { [""] = true, ["(null)"] = true, yes = true, no = true }
+
+local function check_flag(name, value)
+  if value and not FLAGS[value] then refuse("containers", "--%s=%s: write yes or no", name, show(value)) end
 end
 
 -- Refuse what the job's container options ask for beyond the policy.
@@ -88,6 +122,16 @@ function M.check(policy, rule, request)
   end
   if scope and scope ~= "job" and scope ~= "tasks" then
     refuse("containers", "--container-scope=%s: write job or tasks", show(scope))
+  end
+  local folder = options.container_workdir
+  if folder and (folder:sub(1, 1) ~= "/" or not components(folder)) then
+    refuse("containers", "--container-workdir=%s: write an absolute path without ..", show(folder))
+  end
+  for _, name in ipairs(options.container_env and split(options.container_env, ",") or {}) do check_variable(name) end
+  check_flag("container-mount-home", options.container_mount_home)
+  check_flag("container-writable", options.container_writable)
+  if options.container_writable and options.container_writable ~= "no" and rule.get("writable") == false then
+    refuse(rule.name, "--container-writable: is not allowed here: leave it out")
   end
 end
 

@@ -138,3 +138,21 @@ def test_a_part_of_a_gpu_is_told_as_what_it_is(capsys, tmp_path) -> None:
     assert "gpu:a100_2g.10gb:1" in data["message"] and "2/7 of a GPU" in data["message"]
     status, data = decided(capsys, "--gres=gpu:0.5", *words)
     assert status == 1 and "there are gpu:a100_2g.10gb (2/7 of a GPU, 9984 MiB)" in data["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--container-writable", "--container-mount-home", "--container-env=PATH", "--container-workdir=/x"], 0, ""),
+        (["--no-container-mount-home", "--container-writable=no", "--dataset=digits:/x"], 0, ""),
+        (["--container-writable=maybe"], 1, "--container-writable=maybe: write yes or no"),
+        (["--container-env=HOME"], 1, "--container-env=HOME"),
+        (["--container-workdir=x"], 1, "--container-workdir=x"),
+        (["--dataset=digits:x"], 1, "--dataset=digits:x: write NAME, or NAME:DST"),
+    ],
+)
+def test_options_of_containers(capsys, words, status, said) -> None:
+    image = ["--container-image=/data/images/a.sif", "--partition=shard", "--gres=gpu:0.25", "--user=alice"]
+    found, data = decided(capsys, *image, *words)
+    assert (found, data["outcome"]) == (status, "refused" if status else "granted")
+    assert said in (data["message"] or "")

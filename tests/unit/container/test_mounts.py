@@ -1,4 +1,5 @@
 import csv
+import errno
 import os
 
 import pytest
@@ -7,8 +8,11 @@ from hypothesis import strategies as st
 
 from slurm_gpushare.container.mounts import (
     Mount,
+    bind_option,
     check_distinct,
+    expectation,
     mount_option,
+    open_source,
     parse_mount,
     resolve_datasets,
     resolve_mounts,
@@ -49,6 +53,8 @@ def test_parse_mount(text, mount):
         "/a:/./b",
         "/a://b",
         "~:/b",
+        "/a:/.gpushare",
+        "/a:/.gpushare/inside",
     ],
 )
 def test_what_is_no_mount_is_refused_with_its_text(text):
@@ -118,6 +124,11 @@ def test_within_the_root_is_everything_and_within_nothing_is_nothing():
     assert within("/x", ()) is False
 
 
+def plain(mounts):
+    """Return the mounts without what was found there."""
+    return [mount._replace(found=None) for mount in mounts]
+
+
 @pytest.fixture
 def site(tmp_path):
     for name in ("scratch/alice", "scratch2/alice", "secret"):
@@ -128,12 +139,30 @@ def site(tmp_path):
 def test_mounts_go_by_real_path(site):
     (site / "scratch/link").symlink_to(site / "scratch/alice")
     mounts = resolve_mounts((f"{site}/scratch/link:/d:ro", f"{site}/scratch/alice:/e"), (f"{site}/scratch",))
-    assert mounts == [Mount(f"{site}/scratch/alice", "/d", True), Mount(f"{site}/scratch/alice", "/e", False)]
+    assert plain(mounts) == [Mount(f"{site}/scratch/alice", "/d", True), Mount(f"{site}/scratch/alice", "/e", False)]
 
 
 def test_the_sites_own_folder_may_be_a_link(site):
     (site / "work").symlink_to(site / "scratch")
     assert resolve_mounts((f"{site}/work/alice:/d",), (f"{site}/work",))[0].source == f"{site}/scratch/alice"
+
+
+@pytest.mark.parametrize(
+    ("mount", "option"),
+    [
+        (Mount("/a b", "/d", True), "/a b:/d:ro"),
+        (Mount("/a'$(id)", "/d", False), "/a'$(id):/d"),
+    ],
+)
+def test_bind_option(mount, option):
+    assert bind_option(mount) == option
+
+
+@pytest.mark.parametrize("path", ["/a,b", "/a:b", '/"a"', "/a\nb", "/a\\", "/a ", "/a\t"])
+def test_what_has_no_form_as_a_bind_is_refused(path):
+    for mount in (Mount(path, "/d", False), Mount("/d", path, True)):
+        with pytest.raises(RefusedError, match="cannot be mounted by this node's singularity"):
+            bind_option(mount)
 
 
 @pytest.mark.parametrize("source", ["scratch2/alice", "scratch/../secret", "scratch/alice/out", "secret", ""])
@@ -153,6 +182,43 @@ def test_a_link_that_turns_elsewhere_after_the_check_is_not_followed(site):
     assert "source=" + str(site / "scratch/alice") in mount_option(mount)
 
 
+def test_a_folder_that_is_exchanged_after_the_check_is_noticed_in_the_container(site, first_program):
+    """The runtime opens the path once more; the container's first program looks at what it found there."""
+    folder = site / "scratch/alice"
+    (mount,) = resolve_mounts((f"{folder}:{folder}",), (f"{site}/scratch",))
+    word = expectation(mount.found, mount.destination)
+    assert first_program(word).returncode == 0
+    folder.rename(site / "scratch/away")
+    folder.symlink_to(site / "secret")
+    assert first_program(word).returncode == 78
+
+
+def test_a_path_is_opened_once(site, monkeypatch):
+    """Whatever becomes of the path meanwhile: what is compared with the policy is what was opened."""
+    link, real = site / "scratch/link", os.open
+
+    def swap(path, *rest, **named):
+        descriptor = real(path, *rest, **named)
+        link.unlink()
+        link.symlink_to(site / "scratch/alice")
+        return descriptor
+
+    link.symlink_to(site / "secret")
+    monkeypatch.setattr(os, "open", swap)
+    with pytest.raises(RefusedError, match="secret"):
+        resolve_mounts((f"{link}:/d",), (f"{site}/scratch",))
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:b", " a ", 'a"b', "a'b", "a\nb", "$(id)", "-B", "\\"])
+def test_names_that_shells_and_lists_would_break(site, name):
+    folder = site / "scratch" / name
+    folder.mkdir()
+    found = open_source(str(folder), "x")
+    assert found.path == str(folder) and within(found.path, (f"{site}/scratch",))
+    (fields,) = [_read(mount_option(Mount(found.path, "/d", True)))]
+    assert fields == ["type=bind", f"source={folder}", "destination=/d", "ro"]
+
+
 def test_a_missing_source_is_a_clear_error(site):
     with pytest.raises(RefusedError, match="No such file or directory on this node"):
         resolve_mounts((f"{site}/scratch/nosuch:/d",), (f"{site}/scratch",))
@@ -169,10 +235,56 @@ def test_datasets_by_name(site):
         "digits": Dataset(f"{site}/scratch", "/datasets/digits", "ro"),
         "work": Dataset(f"{site}/scratch2", "/work", "rw"),
     }
-    assert resolve_datasets(("digits", "work"), datasets) == [
+    assert plain(resolve_datasets(("digits", "work", "digits:/own/place"), datasets)) == [
         Mount(f"{site}/scratch", "/datasets/digits", True),
         Mount(f"{site}/scratch2", "/work", False),
+        Mount(f"{site}/scratch", "/own/place", True),
     ]
+
+
+@pytest.mark.parametrize("place", ["", "x", "/", "/a/../b", "/a:/b"])
+def test_a_dataset_at_no_place_is_refused(site, place):
+    text = f"digits:{place}"
+    if place == "/a:/b":
+        assert resolve_datasets((text,), {"digits": Dataset(f"{site}/scratch", "/d", "ro")})[0].destination == place
+        return
+    with pytest.raises(RefusedError, match=r"--dataset=digits: .* is no place in a container"):
+        resolve_datasets((text,), {"digits": Dataset(f"{site}/scratch", "/d", "ro")})
+
+
+def test_a_dataset_that_is_empty_is_one_whose_file_system_is_not_mounted(site):
+    datasets = {mode: Dataset(f"{site}/secret", "/d", mode) for mode in ("ro", "rw")}
+    with pytest.raises(RefusedError, match=r"--dataset=ro: '.*/secret' is empty on this node"):
+        resolve_datasets(("ro",), datasets)
+    assert resolve_datasets(("rw",), datasets)  # jobs fill it
+
+
+def test_a_dataset_whose_file_system_must_be_mounted(site):
+    def ask(mount_point):
+        return resolve_datasets(("d",), {"d": Dataset(f"{site}/scratch", "/d", "rw", mount_point)})
+
+    for path in (f"{site}/scratch", f"{site}/nosuch"):
+        with pytest.raises(RefusedError, match=f"--dataset=d: nothing is mounted at '{path}' on this node"):
+            ask(path)
+    assert ask("/proc")
+    with pytest.raises(RefusedError, match="--dataset=d: '/etc/passwd': Not a directory"):
+        ask("/etc/passwd")
+
+
+@pytest.mark.parametrize("call", ["open", "scandir", "stat"])
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN, errno.EIO])
+def test_a_file_system_that_is_dead_is_a_clear_error(site, monkeypatch, call, number):
+    def fail(path, *rest, **named):
+        if str(path).startswith(str(site)):
+            raise OSError(number, os.strerror(number), path)
+        return real(path, *rest, **named)
+
+    real = getattr(os, call)
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(RefusedError, match=rf"--dataset=d: .*: {os.strerror(number)} on this node"):
+        # A file system that must be there is looked at first.
+        mount_point = None if call == "open" else f"{site}/scratch"
+        resolve_datasets(("d",), {"d": Dataset(f"{site}/scratch", "/d", "ro", mount_point)})
 
 
 @pytest.mark.parametrize("name", ["nosuch", "Digits", "../digits", "/etc"])

@@ -3,8 +3,16 @@ import os
 import pytest
 
 from slurm_gpushare.container.mounts import Mount
-from slurm_gpushare.container.runtime import CLIENT_ENV, Apptainer, Singularity, find_runtime, find_shield
-from slurm_gpushare.errors import BrokenInstallation
+from slurm_gpushare.container.runtime import (
+    CLIENT_ENV,
+    Apptainer,
+    OldSingularity,
+    Singularity,
+    find_runtime,
+    find_shield,
+    runtime_of,
+)
+from slurm_gpushare.errors import BrokenInstallation, RefusedError
 
 COMMAND = ["/spool/slurm_script", "a b", "--nv"]
 
@@ -15,6 +23,12 @@ COMMAND = ["/spool/slurm_script", "a b", "--nv"]
         ({}, ["--pid", "--pwd", "/home/u"]),
         ({"pid": False}, ["--pwd", "/home/u"]),
         ({"nv": True}, ["--pid", "--nv", "--pwd", "/home/u"]),
+        ({"writable": True}, ["--pid", "--writable-tmpfs", "--pwd", "/home/u"]),
+        ({"hidden": ("home",)}, ["--pid", "--no-mount", "home", "--pwd", "/home/u"]),
+        (
+            {"hidden": ("home", "cwd"), "env_file": "/f"},
+            ["--pid", "--no-mount", "home,cwd", "--env-file", "/f", "--pwd", "/home/u"],
+        ),
     ],
 )
 @pytest.mark.parametrize("kind", [Apptainer, Singularity])
@@ -32,6 +46,73 @@ def test_exec_argv(kind, arguments, options):
         "/i/a.sif",
         *COMMAND,
     ]
+
+
+def test_exec_argv_without_mount():
+    mounts = [Mount("/data/digits", "/datasets/digits", True), Mount("/w x", "/w x", False)]
+    assert OldSingularity("/bin/rt").exec_argv("docker://h/i", mounts, COMMAND, "/", nv=True) == [
+        *("/bin/rt", "--quiet", "exec", "--pid", "--nv", "--pwd", "/"),
+        *("--bind", "/data/digits:/datasets/digits:ro", "--bind", "/w x:/w x"),
+        "docker://h/i",
+        *COMMAND,
+    ]
+    with pytest.raises(RefusedError, match=r"older than 3\.9"):
+        OldSingularity("rt").exec_argv("/i", [Mount("/w,x", "/w", False)], COMMAND, "/")
+
+
+HOSTS = {"LD_LIBRARY_PATH": "/host", "PATH": "/bin", "X": "a$(id)`id`\\\"'"}
+
+
+@pytest.mark.parametrize("kind, prefix", [(Apptainer, "APPTAINERENV_"), (Singularity, "SINGULARITYENV_")])
+def test_variables_that_the_container_has_whatever_its_image_sets(kind, prefix):
+    given = kind("rt").forwarded({**HOSTS, "SINGULARITYENV_PATH": "/old"}, ("LD_LIBRARY_PATH", "PATH", "X", "UNSET"))
+    assert given == {
+        **HOSTS,
+        prefix + "LD_LIBRARY_PATH": "/host",
+        prefix + "PATH": "/bin",
+        prefix + "X": "a\\$(id)\\`id\\`\\\\\"'",
+    }
+    # What a backend's libraries need stays before them.
+    inside = kind("rt").environment(given, {"LD_LIBRARY_PATH": "/shim"}, None)
+    assert inside[prefix + "LD_LIBRARY_PATH"] == "/shim:/host"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A=1", "1A", "A-B", "ü", "A\n", "HOME", "PWD", "UID", "APPTAINER_BIND", "SINGULARITYENV_A"]
+)
+def test_what_cannot_be_set_in_a_container_is_refused(name):
+    with pytest.raises(RefusedError, match="--container-env: "):
+        Apptainer("rt").forwarded({name: "x"}, (name,))
+
+
+@pytest.mark.parametrize("kind", [Apptainer, Singularity, OldSingularity])
+def test_of_the_runtimes_own_variables_only_what_adds_nothing_is_kept(kind, tmp_path):
+    kept = {
+        "APPTAINER_CACHEDIR": str(tmp_path),
+        "SINGULARITY_DOCKER_USERNAME": "u",
+        "APPTAINER_DOCKER_PASSWORD": "p",
+    }
+    words = (
+        "BIND",
+        "BINDPATH",
+        "MOUNT",
+        "NV",
+        "HOME",
+        "WORKDIR",
+        "SCRATCH",
+        "OVERLAY",
+        "WRITABLE",
+        "CONFIGDIR",
+        "SHELL",
+        "PWD",
+    )
+    hostile = {f"{name}_{word}": "/x" for name in ("APPTAINER", "SINGULARITY") for word in words}
+    assert kind("rt").environment({**hostile, **kept}, {}, None) == kept
+
+
+def test_a_folder_goes_after_the_images_path():
+    found = Apptainer("rt").environment({"APPTAINERENV_APPEND_PATH": "/mine"}, {"APPEND_PATH": "/x"}, None)
+    assert found == {"APPTAINERENV_APPEND_PATH": "/mine:/x"}
 
 
 def test_what_an_outer_container_left_is_dropped(tmp_path):
@@ -117,9 +198,9 @@ def test_for_a_client_around_it_the_host_and_the_user_do_not_hide_the_clients_li
 
 @pytest.fixture
 def folder(tmp_path):
-    def make(*names):
+    def make(*names, version="singularity-ce version 4.1.5"):
         for name in names:
-            (tmp_path / name).write_text("")
+            (tmp_path / name).write_text(f"#!/bin/sh\n[ $# = 1 ] && [ $1 = --version ] && echo '{version}'\n")
             (tmp_path / name).chmod(0o755)
         return (str(tmp_path),)
 
@@ -138,6 +219,50 @@ def folder(tmp_path):
 )
 def test_find_runtime(folder, installed, wanted, kind):
     assert type(find_runtime(wanted, folder(*installed))) is kind
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        ("apptainer version 1.4.5", Apptainer),
+        ("apptainer version 1.0.0-1.el8", Apptainer),
+        ("singularity-ce version 4.1.5", Singularity),
+        ("singularity-ce version 3.11.4-jammy", Singularity),
+        ("singularity-ce version 3.9.0", Singularity),
+        ("singularity-pro version 3.9.2", Singularity),
+        ("singularity version 3.8.7-1.el8", OldSingularity),
+        ("singularity-ce version 3.8.0", OldSingularity),
+        ("singularity version 3.7.0", OldSingularity),
+    ],
+)
+def test_versions(version, kind, folder, tmp_path):
+    assert type(runtime_of("/bin/rt", version)) is kind
+    folder("singularity", version=version)
+    for wanted in ("singularity", f"{tmp_path}/singularity"):
+        assert type(find_runtime(wanted, (str(tmp_path),))) is kind
+
+
+@pytest.mark.parametrize(
+    "version", ["singularity version 3.6.4", "2.6.1-dist", "", "podman version 4.3.1", "singularity version x"]
+)
+def test_what_is_too_old_or_no_runtime_is_a_broken_installation(version, folder):
+    search = folder("singularity", version=version)
+    with pytest.raises(BrokenInstallation, match=r"from 3\.7 on"):
+        find_runtime("auto", search)
+
+
+def test_a_runtime_by_its_path(folder, tmp_path):
+    folder("apptainer")
+    assert find_runtime(f"{tmp_path}/apptainer").program == f"{tmp_path}/apptainer"
+    with pytest.raises(BrokenInstallation, match="no container runtime /nosuch/apptainer on this node"):
+        find_runtime("/nosuch/apptainer")
+
+
+def test_a_program_that_cannot_be_asked_is_a_broken_installation(tmp_path):
+    (tmp_path / "singularity").write_bytes(b"\0")
+    (tmp_path / "singularity").chmod(0o755)
+    with pytest.raises(BrokenInstallation, match="'no runtime'"):
+        find_runtime("singularity", (str(tmp_path),))
 
 
 def test_a_link_named_singularity_may_be_apptainer(folder, tmp_path):

@@ -25,14 +25,16 @@ env >"$here/apptainer.env"
 shift 2
 while :; do
     case $1 in
-    --pid | --nv) shift ;;
+    --pid | --nv | --writable-tmpfs) shift ;;
     --pwd) cd "$2" || exit 255; shift 2 ;;
-    --mount | --env-file) shift 2 ;;
+    --mount | --env-file | --no-mount) shift 2 ;;
     -*) echo "Error for command exec: unknown flag: $1" >&2; exit 255 ;;
     *) break ;;
     esac
 done
 [ -e "$1" ] || exit 255
+[ "$2" = /.gpushare/inside ] || { echo "the first program is $2" >&2; exit 255; }
+while [ "$1" != -- ]; do shift; done
 shift
 if [ -n "${APPTAINERENV_TMPDIR+set}" ]; then TMPDIR=$APPTAINERENV_TMPDIR; export TMPDIR; unset APPTAINERENV_TMPDIR; fi
 exec "$@"
@@ -94,6 +96,7 @@ def node(monkeypatch):
         (base / name).mkdir(parents=True)
     (base / "bin").chmod(0o1777)
     (base / "home").chmod(0o777)
+    (base / "data/digits/digits.csv").touch()
     for name, text in (("apptainer", APPTAINER), ("bitfusion", BITFUSION)):
         (base / "bin" / name).write_text(text)
         (base / "bin" / name).chmod(0o755)

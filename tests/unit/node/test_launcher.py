@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +13,28 @@ from slurm_gpushare.launch import ContainerRequest, LaunchRecord
 from slurm_gpushare.node import launcher
 from slurm_gpushare.node.launcher import container_of, find_program, parse_arguments
 from slurm_gpushare.node.prolog import OPTION, prolog
+from slurm_gpushare.node_policy import ContainerPolicy, NodePolicy
 
 SCRIPT = Path(__file__).parents[3] / "etc/libexec/gpushare-launch"
 
 
 def record(container=None):
     return LaunchRecord(7, 1001, 1001, "alice", "n1", "lab", 1.0, None, container=container)
+
+
+INSIDE = "source=/opt/gpushare/libexec/inside,destination=/.gpushare,ro"
+FIRST = "/.gpushare/inside"
+
+
+def same(path, place=None):
+    """Return the word by which the container's first program knows what is at ``path``."""
+    found = os.stat(path)
+    return f"{found.st_dev}:{found.st_ino}:{place or path}"
+
+
+def policy():
+    """The node's policy, of which the defaults of containers alone are read."""
+    return NodePolicy(100, ContainerPolicy("auto", (), (), True))
 
 
 def test_parse_arguments():
@@ -69,16 +87,43 @@ TASKS = ContainerRequest("/job.sif", (), (), "tasks")
         (TASKS, {}, "interactive", None),
         (TASKS, {}, "0", TASKS),
         (TASKS, {"container-scope": "job"}, "batch", ContainerRequest("/job.sif", (), (), "job")),
-        (None, {"container-image": "/step.sif"}, "0", ContainerRequest("/step.sif", (), (), "job")),
+        (None, {"container-image": "/step.sif"}, "0", ContainerRequest("/step.sif")),
         (ContainerRequest("", ("/a:/b",), (), "tasks"), {}, "batch", None),
     ],
 )
 def test_the_container_of_a_step(container, options, step, expected):
-    assert container_of(record(container), options, step) == expected
+    assert container_of(record(container), options, step, policy) == expected
 
 
 def test_without_a_record_the_options_decide():
-    assert container_of(None, {"container-image": "/i"}, "0") == ContainerRequest("/i", (), (), "job")
+    assert container_of(None, {"container-image": "/i"}, "0", policy) == ContainerRequest("/i")
+
+
+def test_each_option_of_a_step_overrides_the_jobs():
+    job = ContainerRequest("/i", workdir="/job", mount_home="no", env=("A",), writable="yes")
+    assert container_of(record(job), {}, "0", policy) == job
+    options = {
+        "container-workdir": "/step",
+        "container-mount-home": "yes",
+        "container-env": "B,C",
+        "container-writable": "no",
+    }
+    step = ContainerRequest("/i", workdir="/step", mount_home="yes", env=("B", "C"), writable="no")
+    assert container_of(record(job), options, "0", policy) == step
+
+
+def test_the_policys_scope_holds_where_the_job_has_none():
+    tasks = NodePolicy(100, ContainerPolicy("auto", (), (), True, scope="tasks"))
+    for container, step, inside in (
+        (ContainerRequest("/i"), "batch", False),
+        (ContainerRequest("/i"), "0", True),
+        (ContainerRequest("/i", scope="job"), "batch", True),
+    ):
+        assert (container_of(record(container), {}, step, lambda: tasks) is not None) is inside
+
+
+def test_without_a_container_the_policy_is_not_read():
+    assert container_of(record(), {"container-workdir": "/x"}, "batch", None) is None
 
 
 @pytest.mark.parametrize(
@@ -88,11 +133,13 @@ def test_without_a_record_the_options_decide():
         (None, {"container-mounts": "/a:/b"}),
         (ContainerRequest("", (), ("digits",), "job"), {}),
         (None, {"container-image": "/i", "container-scope": "node"}),
+        (None, {"container-image": "/i", "container-writable": "maybe"}),
+        (None, {"container-image": "/i", "container-mount-home": ""}),
     ],
 )
 def test_a_container_that_makes_no_sense_is_refused(container, options):
     with pytest.raises(RefusedError, match="--container-"):
-        container_of(record(container), options, "0")
+        container_of(record(container), options, "0", policy)
 
 
 def test_find_program(tmp_path):
@@ -105,6 +152,12 @@ def test_find_program(tmp_path):
     assert find_program("./prog", path) == "./prog"
     assert find_program("nosuch", path) == "nosuch"
     assert find_program("sh", None) == "/usr/bin/sh"
+
+
+@pytest.fixture(autouse=True)
+def slurms(monkeypatch):
+    """What of Slurm's this node has: nothing, whatever the machine has that tests."""
+    monkeypatch.setattr(launcher, "SLURMS", ("/nosuch/munge",))
 
 
 @pytest.fixture
@@ -157,7 +210,11 @@ def test_a_batch_script_of_the_pool_in_a_container(node, start_job, launch, scri
         f"type=bind,source={work},destination={work}",
         "--mount",
         f"type=bind,source={script},destination={script},ro",
+        "--mount",
+        f"type=bind,{INSIDE}",
         node.image,
+        FIRST,
+        *(same(f"{node.base}/data", "/mnt"), same(f"{node.base}/data/digits", "/datasets/digits"), "--"),
         *(client, "client", "--", "env", "TMPDIR=/tmp/u"),
         *(script, "a b", "--"),
     ]
@@ -259,18 +316,24 @@ def test_a_pool_that_cannot_be_reached(node, start_job, launch):
 def test_a_whole_gpu_in_a_container_has_the_nodes_driver(node, start_job, launch):
     start_job("gpu", container_image=node.image)
     assert launch.run("0", "echo", "x") == (0, "x\n")
-    assert told(node, "apptainer.argv") == ["--quiet", "exec", "--pid", "--nv", "--pwd", "/", node.image, "echo", "x"]
+    bind = ["--mount", f"type=bind,{INSIDE}"]
+    assert told(node, "apptainer.argv") == [
+        *("--quiet", "exec", "--pid", "--nv", "--pwd", "/", *bind, node.image, FIRST, "--", "echo", "x")
+    ]
 
 
 def test_a_job_without_gpus_in_a_container(node, start_job, launch):
     start_job("cpu", container_image=node.image)
     assert launch.run("0", "echo", "x") == (0, "x\n")
-    assert told(node, "apptainer.argv") == ["--quiet", "exec", "--pid", "--pwd", "/", node.image, "echo", "x"]
+    bind = ["--mount", f"type=bind,{INSIDE}"]
+    assert told(node, "apptainer.argv") == [
+        *("--quiet", "exec", "--pid", "--pwd", "/", *bind, node.image, FIRST, "--", "echo", "x")
+    ]
 
 
 def test_a_step_without_a_record_may_have_a_container(node, launch):
     assert launch.run("0", "echo", "x", options=[f"--container-image={node.image}"]) == (0, "x\n")
-    assert told(node, "apptainer.argv")[-3:] == [node.image, "echo", "x"]
+    assert told(node, "apptainer.argv")[-5:] == [node.image, FIRST, "--", "echo", "x"]
 
 
 def test_a_whole_gpu_on_the_host_is_left_as_it_is(node, start_job, launch):
@@ -304,6 +367,112 @@ def test_the_policy_holds_for_a_steps_own_options(node, start_job, launch, step,
     assert output.startswith("gpushare: ") and output.count("\n") == 1
     assert text.replace("\\\\", "\\") in output
     assert not (node.bin / "apptainer.argv").exists()
+
+
+@pytest.fixture
+def container_policy(node):
+    """Change the node's policy for containers."""
+
+    def change(**rules):
+        path = node.base / "node.json"
+        data = json.loads(path.read_text())
+        data["container"].update(rules)
+        path.write_text(json.dumps(data))
+
+    return change
+
+
+def options_of(node):
+    """Return the words for the runtime before the mounts, and those for the container's first program."""
+    argv = told(node, "apptainer.argv")
+    return argv[2 : argv.index("--mount")], argv[argv.index(FIRST) + 1 : argv.index("--")]
+
+
+@pytest.mark.parametrize(
+    ("given", "runtime", "first"),
+    [
+        (["--container-workdir=/opt/a b"], ["--no-mount", "cwd", "--pwd", "/"], ["cd:/opt/a b"]),
+        (["--container-mount-home=no"], ["--no-mount", "home", "--pwd", "/"], []),
+        (["--container-writable=yes"], ["--writable-tmpfs", "--pwd", "/"], []),
+        (["--container-writable=no", "--container-mount-home=yes"], ["--pwd", "/"], []),
+    ],
+)
+def test_options_become_those_of_the_runtime(node, launch, given, runtime, first):
+    assert launch.run("0", "echo", "x", options=[f"--container-image={node.image}", *given]) == (0, "x\n")
+    assert options_of(node) == (["--pid", *runtime], first)
+
+
+def test_the_policys_defaults_hold_where_the_job_says_nothing(node, start_job, launch, container_policy):
+    defaults = {"workdir": "/opt", "mount_home": False, "env": ["X"], "writable": True, "scope": "job"}
+    container_policy(defaults=defaults)
+    start_job("cpu", container_image=node.image)
+    assert launch.run("0", "echo", "x", environment={"X": "$1"}) == (0, "x\n")
+    runtime = ["--pid", "--writable-tmpfs", "--no-mount", "home,cwd", "--pwd", "/"]
+    assert options_of(node) == (runtime, ["cd:/opt"])
+    assert "APPTAINERENV_X=\\$1" in told(node, "apptainer.env")
+    given = ["--container-workdir=/usr", "--container-mount-home=yes", "--container-writable=no", "--container-env=Y"]
+    launch.run("0", "echo", "x", options=given, environment={"X": "1"})
+    assert options_of(node) == (["--pid", "--no-mount", "cwd", "--pwd", "/"], ["cd:/usr"])
+    assert not [line for line in told(node, "apptainer.env") if line.startswith("APPTAINERENV_X")]
+
+
+@pytest.mark.parametrize(
+    ("rules", "option", "text"),
+    [
+        ({"writable": False}, "--container-writable=yes", "--container-writable: the policy does not allow it"),
+        ({"owners": ["nosuchuser"]}, "--container-workdir=/", "belongs to root: images must belong to nosuchuser"),
+        ({"runtime": "/nosuch/apptainer"}, "--container-workdir=/", "no container runtime /nosuch/apptainer"),
+        ({}, "--container-workdir=../x", "--container-workdir: '../x' is no absolute path"),
+        ({}, "--container-env=HOME", "--container-env: 'HOME' is the runtime's own"),
+        ({}, "--dataset=digits:/a/../b", "is no place in a container"),
+    ],
+)
+def test_what_the_policy_of_containers_forbids(node, launch, container_policy, rules, option, text):
+    container_policy(**rules)
+    options = [f"--container-image={node.image}", option]
+    status, output = launch.run("0", "echo", "x", options=options)
+    assert status in (77, 78) and output.startswith("gpushare: ") and output.count("\n") == 1 and text in output
+    assert not (node.bin / "apptainer.argv").exists()
+
+
+def test_a_job_that_starts_where_nobody_may_look_runs_elsewhere_alone(node, launch):
+    image = f"--container-image={node.image}"
+    status, output = launch.run("0", "echo", "x", options=[image], cwd="/usr")
+    assert status == 77 and "working folder '/usr' may not be mounted here" in output
+    assert launch.run("0", "echo", "x", options=[image, "--container-workdir=/"], cwd="/usr") == (0, "x\n")
+
+
+def test_an_image_that_was_exchanged_since_the_job_began_is_refused(node, start_job, launch):
+    image = node.base / "images/a.sif"
+    image.write_bytes(b"SIF")
+    start_job("cpu", container_image=str(image))
+    assert launch.run("0", "echo", "x") == (0, "x\n")
+    os.replace(shutil.copy(image, node.base / "images/b.sif"), image)
+    status, output = launch.run("1", "echo", "x")
+    assert status == 77 and "is another image than when the job began" in output
+    # A step's own choice is another matter.
+    assert launch.run("2", "echo", "x", options=[f"--container-image={node.image}"]) == (0, "x\n")
+
+
+def test_srun_in_a_batch_script_has_what_it_needs_of_the_node(node, start_job, launch, script, monkeypatch):
+    monkeypatch.setattr(launcher, "SLURMS", (f"{node.base}/data", "/nosuch"))
+    start_job("cpu", container_image=node.image)
+    seen = f"type=bind,source={node.base}/data,destination={node.base}/data,ro"
+    launch.run("batch", script)
+    assert seen not in told(node, "apptainer.argv")  # this image has no srun
+    (node.base / "images/box/usr/local/bin").mkdir(parents=True)
+    (node.base / "images/box/usr/local/bin/srun").symlink_to("/nowhere")
+    launch.run("batch", script)
+    assert seen in told(node, "apptainer.argv") and "/nosuch" not in " ".join(told(node, "apptainer.argv"))
+    launch.run("0", "true")
+    assert seen not in told(node, "apptainer.argv")
+
+
+def test_only_the_batch_script_has_what_says_how_to_use_srun(node, start_job, launch, script):
+    start_job("cpu", container_image=node.image)
+    for step, command in (("batch", script), ("interactive", "true"), ("0", "true")):
+        launch.run(step, command)
+        assert ("APPTAINERENV_APPEND_PATH=/.gpushare" in told(node, "apptainer.env")) is (step != "0")
 
 
 def test_a_refused_job_says_why_in_every_task(node, pool_job, launch):

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from slurm_gpushare.container.runtime import CLIENT_ENV
+from slurm_gpushare.container.mounts import INSIDE_FOLDER
+from slurm_gpushare.container.runtime import CLIENT_ENV, INSIDE
 from slurm_gpushare.node.prolog import OPTION, prolog
 
 
@@ -34,7 +35,9 @@ def container(node, *more):
         *("--mount", f"type=bind,source={client},destination={client},ro"),
         *("--mount", f"type=bind,source={work},destination={work}"),
         *more,
+        *("--mount", f"type=bind,source={INSIDE},destination={INSIDE_FOLDER},ro"),
         node.image,
+        *(f"{INSIDE_FOLDER}/inside", "--"),
     ]
 
 

@@ -28,8 +28,57 @@ def test_options_of_a_container():
     assert container_request(environment) == ContainerRequest(
         "/i/a b.sif", ("/a:/b:ro", "/c:/d"), ("digits", "words"), "tasks"
     )
-    assert container_request({OPTION + "dataset": "digits"}) == ContainerRequest("", (), ("digits",), "job")
+    assert container_request({OPTION + "dataset": "digits"}) == ContainerRequest("", (), ("digits",))
     assert container_request({}) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"container_mount_home": "(null)", "container_writable": ""}, {"mount_home": "yes", "writable": "yes"}),
+        ({"container_mount_home": "no", "container_writable": "no"}, {"mount_home": "no", "writable": "no"}),
+        ({"no_container_mount_home": "", "container_mount_home": "yes"}, {"mount_home": "no"}),
+        ({"container_workdir": "/w", "container_env": "A,B"}, {"workdir": "/w", "env": ("A", "B")}),
+    ],
+)
+def test_options_that_may_stand_alone(words, expected):
+    given = {OPTION + name: text for name, text in {"container_image": "/i", **words}.items()}
+    assert container_request(given) == ContainerRequest("/i", **expected)
+
+
+def test_of_options_without_image_and_mount_nothing_is_kept():
+    assert container_request({OPTION + "container_workdir": "/w", OPTION + "container_scope": "job"}) is None
+
+
+def test_a_word_that_is_no_answer_is_refused():
+    with pytest.raises(RefusedError, match="--container-writable: 'x' is neither yes nor no"):
+        container_request({OPTION + "container_image": "/i", OPTION + "container_writable": "x"})
+
+
+def test_the_record_says_what_the_image_is(node, slurm):
+    image = node.base / "images/a.sif"
+    image.write_bytes(b"SIF")
+    (node.base / "images/link.sif").symlink_to("a.sif")
+    asked = f"{node.base}/images/link.sif"
+    prolog({**slurm, OPTION + "container_image": asked}, 1.0, node.run_dir, node.policy)
+    found = image.stat()
+    assert read_record(str(node.job / "launch.json")).options["image"] == {
+        "asked": asked,
+        "path": str(image),
+        "inode": found.st_ino,
+        "size": 3,
+        "mtime": found.st_mtime_ns,
+    }
+
+
+@pytest.mark.parametrize("name", ["nosuch.sif", "secret/a.sif", "pipe/a.sif", "loop"])
+def test_an_image_that_its_user_cannot_open_is_left_to_the_task(node, slurm, name):
+    (node.base / "images/secret").mkdir(mode=0o700)
+    (node.base / "images/secret/a.sif").touch()
+    (node.base / "images/loop").symlink_to("loop")
+    environment = {**slurm, OPTION + "container_image": f"{node.base}/images/{name}"}
+    prolog(environment, 1.0, node.run_dir, node.policy)
+    assert read_record(str(node.job / "launch.json")).options == {}
 
 
 def test_an_unknown_scope_is_refused():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lupa.lua51 import LuaRuntime
 
 from slurm_gpushare.errors import PolicyError
-from slurm_gpushare.node_policy import IdlePolicy, node_policy_from_json, read_node_policy
+from slurm_gpushare.node_policy import ContainerPolicy, Dataset, IdlePolicy, node_policy_from_json, read_node_policy
 from slurm_gpushare.policy.compile import compile_policy, lua_literal, lua_string, pool_memory, to_lua, to_node_json
 from slurm_gpushare.policy.load import load_policy, parse_policy
 from slurm_gpushare.policy.lua import from_lua, shipped_etc
@@ -75,6 +75,7 @@ def test_the_shipped_policy_as_slurmctld_reads_it(policy) -> None:
             "container_required": False,
             "images": {1: "/data/images", 2: "/home"},
             "mounts": {1: "/data", 2: "/scratch", 3: "/home"},
+            "writable": True,
         },
         "rules": {},
         "index": {"users": {}, "accounts": {}, "qos": {}, "partitions": {}, "any": {}},
@@ -85,7 +86,8 @@ def test_the_shipped_policy_as_nodes_read_it(policy) -> None:
     node = node_policy_from_json(to_node_json(policy))
     assert node.slices_per_gpu == 100
     assert node.container.images == ("/data/images", "/home") and node.container.pid_namespace
-    assert node.datasets["digits"].target == "/datasets/digits"
+    assert node.container == ContainerPolicy("auto", ("/data/images", "/home"), ("/data", "/scratch", "/home"), True)
+    assert node.datasets["digits"] == Dataset("/data/datasets/digits", "/datasets/digits", "ro")
     assert node.backends["bitfusion"].gpu_memory == 16280 * MIB
     assert node.backends["bitfusion"].command == "/usr/bin/bitfusion"
     assert node.backends["shard"].gpu_memory is None

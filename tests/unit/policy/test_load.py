@@ -34,6 +34,7 @@ def test_the_shipped_policy_is_the_labs() -> None:
     assert policy.datasets["digits"].model_dump() == {
         "path": "/data/datasets/digits",
         "target": "/datasets/digits",
+        "mount_point": None,
         "mode": "ro",
         "groups": None,
     }
