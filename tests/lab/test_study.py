@@ -41,7 +41,7 @@ def test_whole_and_shares_are_compared(lab: Cluster) -> None:
     results = json.loads(lab.read(f"{HOME}/out/results.json"))
     whole, shared = results["cases"]
     assert (whole["jobs"], whole["fraction"], shared["jobs"], shared["fraction"]) == (1, 1, 2, 0.5)
-    assert (whole["backend"], shared["backend"]) == ("gpu", "shard")
+    assert (whole["backend"], shared["backend"]) == (None, "shard")  # a whole GPU is Slurm's own
     (comparison,) = results["comparisons"]
     assert comparison["throughput_ratio"] == {"one": 2.0, "two": 2.0}
     assert comparison["work_ratio"] == pytest.approx(2 / comparison["completion_ratio"])
