@@ -83,15 +83,16 @@ class Refresher:
             for low, high in _parts(start, wall + SLACK):
                 self._keep(self._fetch(low, high, []), low, high, warnings)
                 self._store.cover(low, wall)
+            self._done = now
         else:
             since, until = covered
             if self._done is None or now - self._done >= _FRESH:
                 self._newest(max(min(until, wall) - late, _EARLIEST), wall + SLACK, warnings)
                 self._store.cover(since, wall)
+                self._done = now
             for low, high in _parts(start, since):
                 self._keep(self._fetch(low, high, []), low, high, warnings)
                 self._store.cover(low, wall)
-        self._done = now
 
     def _newest(self, low: float, high: float, warnings: list[str]) -> None:
         rows = self._fetch(low, high, [])

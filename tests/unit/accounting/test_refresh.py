@@ -79,6 +79,13 @@ def test_sacct_is_not_asked_again_within_a_second(refresher: Refresher, slurm: S
     assert slurm.asked[3][2] == (5, 7)
 
 
+def test_who_asks_again_and_again_keeps_nobody_from_what_is_new(refresher: Refresher, slurm: Slurm) -> None:
+    for _ in range(10):
+        refresher.refresh(PERIOD)
+        slurm.now += 0.6
+    assert len(slurm.asked) == 5
+
+
 def test_slurm_away_is_a_warning_and_is_not_asked_at_once_again(
     refresher: Refresher, slurm: Slurm, store: Store
 ) -> None:
