@@ -7,6 +7,7 @@ import json
 from dataclasses import MISSING, dataclass, fields
 
 from slurm_gpushare.errors import GrantError
+from slurm_gpushare.launch import LaunchRecord
 
 VERSION = 2
 READ = (1, 2)  # versions; what the first does not know is None
@@ -74,6 +75,7 @@ class UsageRecord:
     memory_p95_bytes: int | None = None
     gpu_seconds_without_process: float | None = None  # part of idle; the rest of it had a process, which did nothing
     gpu_seconds_read: float | None = None  # what the processes' own readings add up to, before they were scaled
+    image: str | None = None  # of the job's container, as image_text writes it; None without one
     gaps: list[list] | None = None  # [seconds after started, seconds, why]: MOST_GAPS at most, the longest are kept
     # {"every": seconds, "sm": [share or None, ...], "memory": [bytes or None, ...]}, MOST_POINTS at most, from started
     series: dict | None = None
@@ -93,6 +95,20 @@ class UsageRecord:
 def enforces_text(enforces: dict[str, str]) -> str:
     """Return what holds a job to its share as one text, such as ``memory=enforced,compute=advisory,faults=none``."""
     return ",".join(f"{name}={enforces[name]}" for name in HELD)
+
+
+def image_text(record: LaunchRecord) -> str | None:
+    """Return what the job's container image was when prolog ran, None without one or where its user could not open it.
+
+    ``PATH inode=N size=BYTES mtime=SECONDS`` with the real path (of a folder only the inode), or a source
+    (``docker://…``) as it was asked for.
+    """
+    found = record.options.get("image")
+    if found is None:
+        asked = record.container.image if record.container is not None else ""
+        return asked if "://" in asked else None
+    text = " ".join([found["path"], *(f"{name}={found[name]}" for name in ("inode", "size", "mtime") if name in found)])
+    return text if text.isprintable() else None
 
 
 def enforces_of(texts: list[str | None]) -> str | None:

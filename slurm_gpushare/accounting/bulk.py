@@ -1,14 +1,15 @@
 """Many rows at once into MariaDB: PyMySQL, which forms them value by value, takes four times as long."""
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from math import isfinite
 
 from sqlalchemy import Connection
 from sqlalchemy.sql.dml import Insert
 
-_MOST = 1 << 18  # characters of one statement; MariaDB takes 16 MiB by default
+_MOST = 1 << 19  # characters of one statement; MariaDB takes 16 MiB by default
+_AT_ONCE = 500  # rows whose values are formed column by column, which takes less time than row by row
 _FORM = re.compile(r"(INSERT INTO .+? VALUES )\((?:%(?:\(\w+\))?s(?:, )?)+\)(.*)", re.DOTALL)
 
 
@@ -33,9 +34,18 @@ def insert(connection: Connection, statement: Insert, rows: Sequence[Mapping]) -
 
 
 def _lines(rows: Sequence[Mapping], processes: Sequence[tuple], literals: Mapping) -> Iterator[str]:
-    for row in rows:
-        values = [process(row[name]) if process else row[name] for name, process in processes]
-        yield "(" + ",".join([literals[type(value)](value) for value in values]) + ")"
+    """Yield the values of each row as SQL."""
+    for at in range(0, len(rows), _AT_ONCE):
+        columns = []
+        for name, process in processes:
+            # Without it the thread that speaks with the server would wait for this one, 5 ms each time.
+            time.sleep(0)
+            values = [row[name] for row in rows[at : at + _AT_ONCE]]
+            if process is not None:
+                values = map(process, values)
+            columns.append([literals[type(value)](value) for value in values])
+        for values in zip(*columns, strict=True):
+            yield "(" + ",".join(values) + ")"
 
 
 def _parts(lines: Iterable[str]) -> Iterator[list[str]]:
@@ -68,7 +78,7 @@ class _Texts(dict):
 
 
 def _number(value: float) -> str:
-    if not isfinite(value):
-        raise ValueError(f"{value!r} is no number that MariaDB keeps")
     text = repr(value)
+    if text[-1] not in "0123456789":  # nan, inf
+        raise ValueError(f"{text} is no number that MariaDB keeps")
     return text if "e" in text else text + "e0"  # without an exponent it would be a decimal

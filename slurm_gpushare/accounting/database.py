@@ -22,7 +22,8 @@ _BUSY = 30.0  # seconds that SQLite waits for another writer, and we for another
 _CONNECT = 10  # seconds that a server may take to answer, unless the URL says otherwise
 _AT_ONCE = 500  # rows in one statement
 _ATTEMPTS = 5  # at a transaction that the server ended for the sake of another
-_LOST_OUT = {1205, 1213, "40001", "40P01"}  # MariaDB's and PostgreSQL's codes for that
+# MariaDB's codes for that (1020: of innodb_snapshot_isolation, on from 11.6.2), and PostgreSQL's.
+_LOST_OUT = {1020, 1205, 1213, "40001", "40P01"}
 _LOCK = "gpushare tables"
 
 T = TypeVar("T")
@@ -194,9 +195,14 @@ def _lost_out(error: DBAPIError) -> bool:
 
 def _connect_args(url: URL) -> dict[str, object]:
     """Return what the driver is given beside the URL: a server that is down is told of, not waited for."""
-    if url.get_backend_name() == "sqlite" or "connect_timeout" in url.query:
+    if url.get_backend_name() == "sqlite":
         return {}
-    return {"connect_timeout": _CONNECT}
+    given = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT}
+    tls = any(name.startswith("ssl") for name in url.query)
+    if url.get_driver_name() == "pymysql" and "unix_socket" in url.query and not tls:
+        # MariaDB 11.4 and newer offer TLS to everybody, and PyMySQL takes it, where no byte leaves the host.
+        given["ssl_disabled"] = True
+    return given
 
 
 def _prepare_file(url: URL) -> None:

@@ -20,7 +20,7 @@ from slurm_gpushare.usage import (
 
 # What the store's columns hold.
 LENGTHS = {"cluster": 64, "node": 128, "gpu": 128, "gpu_name": 128, "backend": 64, "user": 128, "source": 32}
-LENGTHS |= {"enforces": 64}
+LENGTHS |= {"enforces": 64, "image": 4300}
 _QUALITIES = (MEASURED, ESTIMATED, UNKNOWN)
 _WHOLE = ("job_id", "uid", "gpu_index", "memory_peak_bytes", "processes_seen", "memory_share_bytes")
 _WHOLE += ("memory_mean_bytes", "memory_p50_bytes", "memory_p95_bytes")

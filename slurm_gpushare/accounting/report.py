@@ -53,6 +53,7 @@ class RunReport:
     quality: str  # the worst of the parts
     coverage: float | None  # share of the parts' time that was sampled, 0..1
     enforces: str | None  # what held the run to its share: the least of the parts
+    image: str | None  # of the job's container, and what tells it from another at that path (usage.image_text)
     reason: str | None  # what gpushare did to it, and why: it was warned, ended or requeued
 
 
@@ -229,6 +230,7 @@ def _sums(records: Sequence[UsageRecord], missing: int, fraction: float | None, 
         "quality": max(qualities, key=_WORSE.index, default=UNKNOWN),
         "coverage": round(math.fsum(sampled) / math.fsum(weights), 4) if records and sum(weights) > 0 else None,
         "enforces": None if missing else enforces_of([record.enforces for record in records]),
+        "image": next((record.image for record in records if record.image), None),
     }
 
 

@@ -93,13 +93,13 @@ class Usage(Base):
     memory_p95_bytes: Mapped[int | None] = mapped_column(BigInteger)
     gpu_seconds_without_process: Mapped[float | None] = mapped_column(Double)
     gpu_seconds_read: Mapped[float | None] = mapped_column(Double)
+    image: Mapped[str | None] = mapped_column(Text)
     gaps: Mapped[list | None] = mapped_column(Listed)
 
     __table_args__ = (
         Index("gpushare_usage_ended", "ended"),
         Index("gpushare_usage_gpu", "gpu", "ended"),  # who shared a GPU
         Index("gpushare_usage_uid", "uid", "ended"),  # reports on one user
-        Index("gpushare_usage_job", "job_id"),  # reports on one job
     )
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from slurm_gpushare.accounting.database import Database
 from slurm_gpushare.accounting.export import TABLES
+from slurm_gpushare.accounting.longest import longest, longest_of, row_of
 from slurm_gpushare.accounting.report import SLACK
 from slurm_gpushare.accounting.rollup import Rollups
 from slurm_gpushare.accounting.rollup_store import RollupStore, outdate
@@ -39,7 +40,6 @@ _LENGTHS = {
 _COVERED = ("slurm_since", "slurm_until")
 _AT_ONCE = 500  # names in one statement
 _PART = 1000  # rows that are in memory at a time when all leave the store
-_OLD = 183 * 86400.0  # seconds
 _COURSE = [column.name for column in Series.__table__.columns]
 
 
@@ -56,12 +56,10 @@ class Store(Database):
 
         Of a GPU's hour the one with more seconds stays: an hour only grows.
         """
-        kept = {record.key: record for record in records if isinstance(record, UsageRecord)}.values()
-        # Not asdict, which copies every point of every series.
-        rows = [dict(vars(record)) for record in kept]
+        kept = {record.key: record for record in records if isinstance(record, UsageRecord)}
+        # In the order of the key, in which a database finds the places of many rows soonest.
+        rows = [vars(kept[key]) for key in sorted(kept)]
         courses = [{name: row[name] for name in _COURSE} for row in rows if row["series"] is not None]
-        for row in rows:
-            del row["series"]
         found = sorted((hour for hour in records if isinstance(hour, GpuHour)), key=lambda hour: hour.seconds_sampled)
         hours = [vars(hour) for hour in {hour.key: hour for hour in found}.values()]
 
@@ -71,6 +69,7 @@ class Store(Database):
             self._write(connection, Hour, hours, grows="seconds_sampled")
             outdate(connection, ((row["cluster"], row["job_id"]) for row in rows))
 
+        self._lengthen(Usage, rows)
         self._transaction(write)
 
     def add_jobs(self, rows: Iterable[JobRow]) -> None:
@@ -86,11 +85,25 @@ class Store(Database):
             spans = [(one["start"], one["end"]) for one in old if None not in (one["start"], one["end"])]
             outdate(connection, ((value["cluster"], value["job_id"]) for value in changed), spans)
 
+        self._lengthen(Job, list(values.values()))
         self._transaction(write)
+
+    def _lengthen(self, model: type[Usage] | type[Job], rows: Sequence[Mapping]) -> None:
+        """Keep how long the longest row is, before ``rows`` are written: more than it is does no harm."""
+        seconds = longest_of(model, rows)
+        if seconds > self._longest()[model]:
+            row = row_of(model, seconds)
+            self._transaction(lambda connection: self._write(connection, Meta, [row], grows="value"))
+
+    def _longest(self) -> dict[type, float]:
+        """Return how long rows of each model are at most, in seconds."""
+        with self._said(), self._engine.connect() as connection:
+            return {model: longest(connection, model) for model in (Usage, Job)}
 
     def jobs(self, selection: Selection) -> list[JobRow]:
         """Return the runs of ``selection`` that had begun."""
-        found = self._read(select(*Job.__table__.columns).where(_job_conditions(selection)), JobRow)
+        conditions = _job_conditions(selection, self._longest())
+        found = self._read(select(*Job.__table__.columns).where(conditions), JobRow)
         # Not by the database: for the order SQLite would go through all runs there are.
         return sorted(found, key=lambda row: (row.start, row.job_id, row.restart))
 
@@ -115,13 +128,27 @@ class Store(Database):
         columns = select(*Usage.__table__.columns)
         # A join with the jobs, not a condition on records, which SQLite and MariaDB would ask of every record there is.
         # Not distinct, for which SQLite would go through all jobs by their keys.
-        jobs = select(Job.cluster, Job.job_id).where(_job_conditions(selection)).subquery()
+        most = self._longest()
+        jobs = select(Job.cluster, Job.job_id).where(_job_conditions(selection, most)).subquery()
         of_runs = columns.join(jobs, and_(jobs.c.cluster == Usage.cluster, jobs.c.job_id == Usage.job_id))
         if selection.uid is not None and selection.accounts_seen:
             of_runs = of_runs.where(_seen_usage(selection))  # a job may have had another account in another run
-        of_time = columns.where(_usage_conditions(selection))
+        of_time = columns.where(_usage_conditions(selection, most))
+        if selection.uid is None and selection.users is None and selection.jobs is None:
+            # Those of the time come anyhow; read twice they would take twice as long.
+            of_runs = of_runs.where(or_(Usage.started > selection.end, Usage.ended < selection.start))
+        if selection.jobs is not None:
+            of_time = of_time.where(Usage.cluster.in_(self._clusters()))  # so the key's index is read
         found = self._read(of_runs, UsageRecord) + self._read(of_time, UsageRecord)
         return list({record.key: record for record in found}.values())
+
+    def _clusters(self) -> list[str]:
+        """Return the clusters of all records, each found by the key's index: DISTINCT would have SQLite read all."""
+        found: list[str] = []
+        with self._said(), self._engine.connect() as connection:
+            while (name := connection.scalar(_next_cluster(found[-1] if found else ""))) is not None:
+                found.append(name)
+        return found
 
     def series(self, record: UsageRecord) -> dict | None:
         """Return the course of ``record``, None where there is none or none any more; raises StoreError."""
@@ -148,7 +175,9 @@ class Store(Database):
         The sum is of whole records of all sources: no run of the job has more in the selection's time.
         """
         amount = func.sum(getattr(Usage, name))
-        query = select(Usage.cluster, Usage.job_id, amount).where(_usage_conditions(replace(selection, jobs=None)))
+        most = self._longest()
+        conditions = _usage_conditions(replace(selection, jobs=None), most)
+        query = select(Usage.cluster, Usage.job_id, amount).where(conditions)
         wanted = (
             (Job.account, selection.accounts),
             (Job.partition, selection.partitions),
@@ -156,7 +185,8 @@ class Store(Database):
         )
         chosen = [column.in_(names) for column, names in wanted if names is not None]
         if chosen or selection.jobs is not None:
-            chosen += [Job.cluster == Usage.cluster, Job.job_id == Usage.job_id, _job_conditions(selection)]
+            chosen += [Job.cluster == Usage.cluster, Job.job_id == Usage.job_id]
+            chosen.append(_job_conditions(selection, most))
             query = query.where(exists().where(*chosen))
         query = query.group_by(Usage.cluster, Usage.job_id).having(amount > 0).order_by(amount.desc())
         with self._said(), self._engine.connect() as connection:
@@ -239,9 +269,13 @@ class Store(Database):
 
     def jobs_with_usage(self, start: float, end: float) -> set[tuple[str, int]]:
         """Return (cluster, job id) of all usage records of the period."""
-        query = select(Usage.cluster, Usage.job_id).where(_usage_conditions(Selection(start, end)))
+        query = select(Usage.cluster, Usage.job_id).where(_usage_conditions(Selection(start, end), self._longest()))
         with self._said(), self._engine.connect() as connection:
             return {(cluster, job_id) for cluster, job_id in connection.execute(query)}
+
+
+def _next_cluster(name: str) -> object:
+    return select(func.min(Usage.cluster)).where(Usage.cluster > name)
 
 
 def _run(values: Mapping) -> tuple[str, int, int, int]:
@@ -266,11 +300,11 @@ def _job_values(row: JobRow) -> dict:
     return values
 
 
-def _job_conditions(selection: Selection) -> object:
-    # SQLite does not know which index has less to read: of newer times that on ends, of older ones that on beginnings.
-    start = Job.start if selection.start < time.time() - _OLD else Job.start + 0
-    conditions = [start <= selection.end, Job.alloc_tres != ""]
-    conditions.append(or_(Job.end.is_(None), Job.end >= selection.start))
+def _job_conditions(selection: Selection, longest: Mapping[type, float]) -> object:
+    # SQLite does not know which index has less to read: never that on beginnings, which it is kept from by the sum.
+    conditions = [Job.start + 0 <= selection.end, Job.alloc_tres != ""]
+    ended = Job.end.between(selection.start, selection.end + longest[Job])
+    conditions.append(or_(Job.end.is_(None), ended))
     if selection.uid is not None:
         own = Job.uid == selection.uid
         conditions.append(or_(own, Job.account.in_(selection.accounts_seen)) if selection.accounts_seen else own)
@@ -291,8 +325,9 @@ def _job_conditions(selection: Selection) -> object:
     return and_(*conditions)
 
 
-def _usage_conditions(selection: Selection) -> object:
-    conditions = [Usage.started <= selection.end, Usage.ended >= selection.start]
+def _usage_conditions(selection: Selection, longest: Mapping[type, float]) -> object:
+    ended = Usage.ended.between(selection.start, selection.end + longest[Usage])
+    conditions = [Usage.started <= selection.end, ended]
     if selection.uid is not None:
         conditions.append(_seen_usage(selection))
     if selection.users is not None:

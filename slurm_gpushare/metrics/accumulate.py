@@ -11,7 +11,7 @@ from slurm_gpushare.metrics.gaps import Gaps
 from slurm_gpushare.metrics.histogram import Histogram, bytes_bin, bytes_of, share_bin, share_of
 from slurm_gpushare.metrics.readings import GpuReading
 from slurm_gpushare.metrics.series import Series
-from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN, UsageRecord, enforces_text
+from slurm_gpushare.usage import ESTIMATED, MEASURED, UNKNOWN, UsageRecord, enforces_text, image_text
 
 # A few intervals in which readings did not agree do not make a long job's figures an estimate.
 _ESTIMATED_SHARE = 0.01
@@ -162,6 +162,7 @@ class Accumulator:
             energy_joules=_round(sums.energy),
             processes_seen=None if self._processes is None else len(self._processes),
             enforces=self._enforces(),
+            image=image_text(self._job),
             memory_share_bytes=self.memory_share,
             sm_mean=_round(min(1.0, sums.used / sums.sampled)) if known else None,
             sm_p50=self._sm_percentile(0.50),

@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_gpushare.errors import GrantError
-from slurm_gpushare.usage import HELD, HOW, UsageRecord, enforces_of, enforces_text, usage_from_dict, usage_to_json
+from slurm_gpushare.launch import ContainerRequest, LaunchRecord
+from slurm_gpushare.usage import (
+    HELD,
+    HOW,
+    UsageRecord,
+    enforces_of,
+    enforces_text,
+    image_text,
+    usage_from_dict,
+    usage_to_json,
+)
 
 RECORD = UsageRecord(
     cluster="lab",
@@ -86,6 +96,28 @@ def test_a_record_of_an_agent_that_did_not_know_what_is_enforced():
     data = json.loads(usage_to_json(RECORD))
     del data["enforces"]
     assert usage_from_dict(data).enforces is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "text"),
+    [
+        (None, None, None),
+        ("", None, None),
+        ("/data/a.sif", None, None),  # its user could not open it
+        ("docker://registry.example.org/a:1", None, "docker://registry.example.org/a:1"),
+        ("/data/a b", {"asked": "/data/a b", "path": "/srv/a b", "inode": 7}, "/srv/a b inode=7"),
+        (
+            "/data/a.sif",
+            {"asked": "/data/a.sif", "path": "/data/a.sif", "inode": 7, "size": 9, "mtime": 1.5},
+            "/data/a.sif inode=7 size=9 mtime=1.5",
+        ),
+        ("/data/a.sif", {"asked": "/data/a.sif", "path": "/data/a\n.sif", "inode": 7}, None),
+    ],
+)
+def test_the_image_of_a_job(asked, found, text):
+    box = None if asked is None else ContainerRequest(image=asked)
+    job = LaunchRecord(1, 1001, 1001, "alice", "n1", "lab", 1.0, None, container=box)
+    assert image_text(job if found is None else job._replace(options={"image": found})) == text
 
 
 HELD_BY = st.fixed_dictionaries({name: st.sampled_from(HOW) for name in HELD})

@@ -27,3 +27,9 @@ def add_index(name: str, table: str, *columns: str) -> None:
     """Make the index ``name`` over ``columns``."""
     if name not in {one["name"] for one in inspect(op.get_bind()).get_indexes(table)}:
         op.create_index(name, table, list(columns))
+
+
+def drop_index(name: str, table: str) -> None:
+    """Remove the index ``name``."""
+    if name in {one["name"] for one in inspect(op.get_bind()).get_indexes(table)}:
+        op.drop_index(name, table)

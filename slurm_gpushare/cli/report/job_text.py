@@ -73,6 +73,7 @@ def facts(run: dict) -> Iterator[tuple[str, str | None]]:
     yield "Given", _given(run)
     yield "Slurm", run["alloc_tres"]
     yield "Held by", None if run["enforces"] is None else run["enforces"].replace("=", " ").replace(",", ", ")
+    yield "Image", run.get("image")  # a service before an upgrade does not tell it
     yield "GPU time", _sums(run)
     yield "Memory", None if run["memory_peak_bytes"] is None else f"{format_memory(run['memory_peak_bytes'])} at most"
     yield "Energy", None if run["energy_joules"] is None else energy(run["energy_joules"])

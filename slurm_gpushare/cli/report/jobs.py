@@ -16,7 +16,7 @@ COLUMNS = (
     *("cluster", "job_id", "submit", "restart", "user", "account", "partition", "qos", "state", "request", "backend"),
     *("gpus", "fraction", "nodes", "array_job_id", "array_task_id", "start", "end", "elapsed_seconds"),
     *("gpu_seconds_reserved", "gpu_seconds_used", "gpu_seconds_idle", "gpu_seconds_over"),
-    *("memory_peak_bytes", "energy_joules", "quality", "coverage", "enforces", "reason"),
+    *("memory_peak_bytes", "energy_joules", "quality", "coverage", "enforces", "image", "reason"),
 )
 HEADINGS = {
     "id": "JobID",

@@ -47,6 +47,7 @@ def test_a_bad_line_holds_up_no_other() -> None:
         ("memory_peak_bytes", 1.5),
         ("enforces", "memory=much,compute=none,faults=none"),
         ("enforces", {"memory": "none"}),
+        ("image", "/data/a\nb.sif"),
         ("sm_p95", 1.01),
         ("sm_mean", "0.5"),
         ("memory_mean_bytes", 0.5),

@@ -53,7 +53,7 @@ def make_first(url: str, without: bool) -> None:
 
 
 def check(url: str) -> None:
-    """Check that the tables are those of the models, and that the record is there."""
+    """Check that the tables are those of the models, and that the record is there, also in a time in its midst."""
     with engine(url) as database, database.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert context.get_current_heads() == (newest(),)
@@ -63,6 +63,7 @@ def check(url: str) -> None:
             tables = {name: collation for name, collation in connection.execute(text(query)) if name != VERSION_TABLE}
             assert set(tables.values()) == {"utf8mb4_bin"}
     store = Store(url)
+    assert [one.job_id for one in store.usage(Selection(T + 40, T + 50))] == [7]
     store.add_usage([used(8, 0, 200, 0.1, enforces="memory=advisory,compute=none,faults=none")])
     store.add_jobs([run(8, 0, 200, reason="it held too much")])
     assert {one.job_id: one.enforces is None for one in store.usage(EVER)} == {7: True, 8: False}

@@ -28,7 +28,8 @@ def test_the_keys_are_the_contract() -> None:
     assert ", ".join(KEYS) == (
         "cluster, job_id, submit, restart, user, account, partition, qos, state, request, backend, gpus, fraction, "
         "nodes, array_job_id, array_task_id, start, end, elapsed_seconds, gpu_seconds_reserved, gpu_seconds_used, "
-        "gpu_seconds_idle, gpu_seconds_over, memory_peak_bytes, energy_joules, quality, coverage, enforces, reason"
+        "gpu_seconds_idle, gpu_seconds_over, memory_peak_bytes, energy_joules, quality, coverage, enforces, image, "
+        "reason"
     )
 
 

@@ -93,6 +93,22 @@ def test_all_records_of_a_run_come_with_it_also_those_from_before_the_period(sto
     assert len(store.usage(Selection(T + 900, T + 1000))) == 1
 
 
+def test_what_lasted_long_is_found_in_a_short_time_in_its_midst(store: Store) -> None:
+    day = 86400
+    middle = Selection(T + 5 * day, T + 5 * day + 60)
+    short, long = used(1, 0, 60, 0.1), used(2, 0, 20 * day, 0.1)
+    for record in (long, short):  # a short one makes nothing shorter
+        store.add_usage([record])
+        assert store.usage(middle) == [long]
+    runs = [run(3, 0, 20 * day), run(4, 0, 60), run(5, 0, None)]
+    for each in runs:
+        store.add_jobs([each])
+    assert [row.job_id for row in store.jobs(middle)] == [3, 5]
+    store.add_jobs([run(5, 0, 30 * day)])
+    assert [row.job_id for row in store.jobs(Selection(T + 25 * day, T + 25 * day))] == [5]
+    assert store.jobs_with_usage(T + 19 * day, T + 19 * day) == {(long.cluster, 2)}
+
+
 def test_many_threads_at_once_lose_nothing(store: Store) -> None:
     def write(number: int) -> None:
         for job in range(20):
