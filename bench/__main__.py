@@ -21,6 +21,7 @@ BENCHMARKS = {
     "fleet": "fleet",
     "latency": "latency",
     "pool-use": "pool_use",
+    "bulk": "bulk",
     "reports": "reports",
 }
 RESULTS = Path(__file__).parent / "results" / "latest.json"

@@ -1,6 +1,7 @@
 """How long reports take over a year of a large site, on SQLite and MariaDB, beside Slurm's own over the same jobs."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -12,7 +13,6 @@ from slurm_gpushare.lab import inside
 
 RUNS = 7
 LIMIT = 1.0  # seconds for a report, start of the command included
-BULK = 20_000  # records that are loaded in a second, at least
 STORES = ("sqlite", "mariadb")
 # What Slurm has that comes nearest to each report.
 PEERS = {
@@ -31,19 +31,23 @@ MODULES = ("site_year.py", "site_slurmdbd.py", "inside/databases.py")
 
 
 def run(setting: Setting, jobs: int = site_year.JOBS, days: int = site_year.DAYS) -> Iterator[Result]:
-    """Yield seconds of loading and of each report."""
+    """Yield seconds of each report."""
+    runs = setting.runs or RUNS
+    with running(setting) as lab, filled(lab, jobs, days) as (year, _):
+        asked = run_program(lab, "reports", {**year, "runs": runs, "user": site_year.ALICE[0]})
+    yield from reports(asked, runs)
+
+
+@contextmanager
+def filled(lab: str, jobs: int, days: int) -> Iterator[tuple[dict, dict]]:
+    """Yield arguments of programs about a year that was put into the lab's databases, and what load_year.py said."""
     end = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
     year = {"folder": FOLDER, "stores": STORES, "days": days, "end": int(end.timestamp())}
-    runs = setting.runs or RUNS
-    with running(setting) as lab:
-        put_modules(lab)
-        try:
-            loaded = run_program(lab, "load_year", {**year, "jobs": jobs})
-            asked = run_program(lab, "reports", {**year, "runs": runs, "user": site_year.ALICE[0]})
-        finally:
-            inside.run(lab, ["rm", "-rf", FOLDER])
-    yield from bulk(loaded)
-    yield from reports(asked, runs)
+    put_modules(lab)
+    try:
+        yield year, run_program(lab, "load_year", {**year, "jobs": jobs})
+    finally:
+        inside.run(lab, ["rm", "-rf", FOLDER])
 
 
 def put_modules(lab: str) -> None:
@@ -52,15 +56,6 @@ def put_modules(lab: str) -> None:
     for name in MODULES:
         path = Path(__file__).parent / name
         inside.run(lab, ["dd", f"of={FOLDER}/{path.name}", "status=none"], stdin=path.read_text(encoding="utf-8"))
-
-
-def bulk(loaded: dict) -> Iterator[Result]:
-    """Yield how long records take into each store, beside the same number of rows by SQL into Slurm's."""
-    slurms = loaded["slurmdbd"] * BULK / loaded["jobs"]
-    for store in STORES:
-        taken = loaded["loaded"][store]["records"] * BULK / loaded["records"]
-        name, against = f"reports: {BULK} records into {store}", "as many jobs into slurmdbd's table by LOAD DATA"
-        yield Result(name, against, taken, slurms, "s", loaded["records"] // BULK, Bound(MOST, LIMIT))
 
 
 def reports(asked: dict, runs: int) -> Iterator[Result]:

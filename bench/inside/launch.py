@@ -198,7 +198,7 @@ def prolog_and_epilog(runs: int) -> dict[str, dict[str, list[float]]]:
         for kind, more in kinds.items():
             for part in ("prolog", "epilog"):
                 floor = until_end(["/bin/sh", "-c", ":"], base)
-                ours = until_end([f"/etc/slurm/{part}"], base | more)
+                ours = until_end([f"/opt/gpushare/libexec/gpushare-{part}"], base | more)
                 if turn >= 0:
                     taken[f"{part}, {kind} job"]["ours"].append(ours)
                     taken[f"{part}, {kind} job"]["other"].append(floor)

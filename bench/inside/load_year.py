@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 SAID = 100_000  # jobs
@@ -77,10 +78,25 @@ class Slurmdbd:
         self._file.unlink()
 
 
+def fill(name: str, store: object, year: Iterable) -> tuple[int, int, dict[str, float]]:
+    """Put the year into ``store``; return how many jobs and records it has, and how many seconds each kind took."""
+    from databases import timed
+
+    jobs = records = 0
+    seconds = {"jobs": 0.0, "records": 0.0}
+    for rows, used in year:
+        jobs, records = jobs + len(rows), records + len(used)
+        seconds["jobs"] += timed(store.add_jobs, rows)
+        seconds["records"] += timed(store.add_usage, used)
+        if jobs % SAID < len(rows):
+            say(f"{name}: {jobs} jobs, {records} records: {seconds}")
+    return jobs, records, seconds
+
+
 def main(arguments: dict) -> dict:
     """Run it."""
     sys.path.insert(0, arguments["folder"])
-    from databases import DATABASE, as_on_a_site, cluster, sql, timed, url
+    from databases import DATABASE, as_on_a_site, cluster, sql, url
     from site_year import batches
 
     from slurm_gpushare.accounting.store import Store
@@ -90,24 +106,20 @@ def main(arguments: dict) -> dict:
         file.unlink()
     if "mariadb" in arguments["stores"]:
         sql(f"drop database if exists {DATABASE}; create database {DATABASE}")
-    jobs = records = 0
+    year = partial(batches, cluster(), end, arguments["jobs"], arguments["days"])
     with as_on_a_site():
-        stores = {name: Store(url(name, str(folder))) for name in arguments["stores"]}
-        seconds = {name: {"jobs": 0.0, "records": 0.0} for name in stores}
-        slurmdbd = Slurmdbd(folder)
-        for rows, used in batches(cluster(), end, arguments["jobs"], arguments["days"]):
-            jobs, records = jobs + len(rows), records + len(used)
-            for name, store in stores.items():
-                seconds[name]["jobs"] += timed(store.add_jobs, rows)
-                seconds[name]["records"] += timed(store.add_usage, used)
-            slurmdbd.put(rows)
-            if jobs % SAID < len(rows):
-                say(f"{jobs} jobs, {records} records: {seconds}")
-        loaded = slurmdbd.load()
-        for store in stores.values():
+        # One after the other: a site has one store, and two would wait for each other's writing to the disk.
+        seconds = {}
+        for name in arguments["stores"]:
+            store = Store(url(name, str(folder)))
+            jobs, records, seconds[name] = fill(name, store, year())
             # As on a site whose service ran all the year: it need not ask Slurm for all of it now.
             store.cover(end - 86400.0 * arguments["days"], end)
             store.close()
+        slurmdbd = Slurmdbd(folder)
+        for rows, _ in year():
+            slurmdbd.put(rows)
+        loaded = slurmdbd.load()
     return {"jobs": jobs, "records": records, "loaded": seconds, "slurmdbd": loaded}
 
 
