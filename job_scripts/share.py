@@ -36,6 +36,8 @@ def use_tensorflow(size: int) -> str:
 
     matrix = tensorflow.random.uniform((size, size))
     mean = float(tensorflow.reduce_mean(tensorflow.matmul(matrix, matrix)))
+    if not tensorflow.config.list_physical_devices("GPU"):
+        return f"TensorFlow: {mean:.1f}, no GPU"
     peak = tensorflow.config.experimental.get_memory_info("GPU:0")["peak"]
     return f"TensorFlow: {mean:.1f}, {peak >> 20} MiB at its peak"
 

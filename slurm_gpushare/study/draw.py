@@ -114,7 +114,8 @@ def _frame(title: str, remark: list[str]) -> dict:
 def _bar(values: Mapping, text: str) -> dict:
     spread = values["sd"] or 0
     mean = values["mean"]
-    return {"value": mean, "from": mean - spread, "to": mean + spread, "text": text.format(mean)}
+    # Neither speed nor time is below nothing, however far apart few rounds are.
+    return {"value": mean, "from": max(0, mean - spread), "to": mean + spread, "text": text.format(mean)}
 
 
 def _bars(title: str, colour: dict, cases: list[str]) -> list[dict]:

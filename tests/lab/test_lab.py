@@ -65,7 +65,7 @@ def test_a_killed_lab_comes_down_and_up_again_and_leaves_nothing() -> None:
         assert _lab("down", "--name", "short").returncode == 0
         done = _lab(*up)
         assert done.returncode == 0, done.stderr
-        assert Cluster("short").out("sinfo", "-ho%D", "-pshard") == "1"
+        assert Cluster("short").out("sinfo", "-ho%D", "-pgpu") == "1"
     finally:
         assert _lab("down", "--name", "short").returncode == 0
     assert _holders("short") == []

@@ -37,6 +37,7 @@ def _licences(cluster: Cluster) -> str:
     return cluster.out("scontrol", "-o", "show", "lic")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_hundreds_of_jobs_that_slurm_places_by_first_fit(first_fit_cluster: Cluster) -> None:
     _nothing_is_refused(first_fit_cluster, 1, 300, DIVIDING)

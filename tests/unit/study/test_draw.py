@@ -34,6 +34,13 @@ def test_a_case_without_figures_is_left_out() -> None:
     assert len(made["completion"]["layer"][0]["data"]["values"]) == 1
 
 
+def test_a_spread_ends_at_nothing() -> None:
+    results = study(100, 117, 200, 150)
+    results["cases"][0]["seconds"] = {"mean": 10.0, "sd": 25.0, "rounds": 2}
+    rows = draw.specifications(results)["completion"]["layer"][0]["data"]["values"]
+    assert (rows[0]["from"], rows[0]["to"]) == (0, 35.0)
+
+
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
     with pytest.raises(draw.GpushareError, match=r"pip install 'slurm-gpushare\[html\]'"):
