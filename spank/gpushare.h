@@ -22,8 +22,11 @@
 struct gpushare_config {
 	const char *launcher;
 	const char *run_dir;
+	const char *prefix; /* stands before the names of the options for containers, "" where nothing does */
 	bool see_images; /* whether hosts where jobs are submitted see what nodes see of --container-image */
 };
+
+#define PREFIX_MAX 32 /* bytes */
 
 enum gpushare_option {
 	OPTION_IMAGE,
@@ -45,15 +48,17 @@ enum gpushare_option {
 int gpushare_config_parse(struct gpushare_config *config, int argc, char **argv, char *why, size_t size);
 
 /* options.c */
+/* As users write it, and as all of this project but the plugin knows it: without the prefix. */
 const char *gpushare_option_name(enum gpushare_option option);
+const char *gpushare_option_key(enum gpushare_option option);
 const char *gpushare_option_value(enum gpushare_option option, const char *value);
 bool gpushare_option_is_for_task(enum gpushare_option option);
 int gpushare_option_check(enum gpushare_option option, const char *value, char *why, size_t size);
-int gpushare_options_register(spank_t spank, spank_opt_cb_f callback);
+int gpushare_options_register(spank_t spank, const char *prefix, spank_opt_cb_f callback);
 
 /* submit.c: srun, sbatch, salloc and scrontab, as the user. */
 int gpushare_submit_init(spank_t spank, int argc, char **argv);
-void gpushare_submit_init_post_opt(void);
+void gpushare_submit_init_post_opt(spank_t spank);
 
 /* remote.c: slurmstepd; init as root, task_init as the user between fork and execve. */
 int gpushare_remote_init(spank_t spank, int argc, char **argv);

@@ -21,8 +21,8 @@ static int check_image(const char *value, char *why, size_t size)
 	if (getcwd(here, sizeof(here)) == NULL || value[0] == '~')
 		snprintf(why, size, "'%.200s' is not an absolute path: write the whole path, from / on", value);
 	else
-		snprintf(why, size, "'%.200s' is not an absolute path: write --container-image=%s/%s", value,
-			 strcmp(here, "/") == 0 ? "" : here, value);
+		snprintf(why, size, "'%.200s' is not an absolute path: write --%s=%s/%s", value,
+			 gpushare_option_name(OPTION_IMAGE), strcmp(here, "/") == 0 ? "" : here, value);
 	return -1;
 }
 
@@ -75,8 +75,8 @@ static int check_scope(const char *value, char *why, size_t size)
 {
 	if (strcmp(value, "job") == 0 || strcmp(value, "tasks") == 0)
 		return 0;
-	snprintf(why, size, "'%.200s' is neither job nor tasks: write --container-scope=job or --container-scope=tasks",
-		 value);
+	snprintf(why, size, "'%.200s' is neither job nor tasks: write --%s=job or --%s=tasks", value,
+		 gpushare_option_name(OPTION_SCOPE), gpushare_option_name(OPTION_SCOPE));
 	return -1;
 }
 
@@ -314,7 +314,15 @@ static const struct {
 	},
 };
 
+/* The names with the prefix, of those that have it. */
+static char prefixed[OPTION_COUNT][SPANK_OPTION_MAXLEN + 1];
+
 const char *gpushare_option_name(enum gpushare_option option)
+{
+	return prefixed[option][0] != '\0' ? prefixed[option] : options[option].name;
+}
+
+const char *gpushare_option_key(enum gpushare_option option)
 {
 	return options[option].name;
 }
@@ -335,13 +343,14 @@ bool gpushare_option_is_for_task(enum gpushare_option option)
 /* Return 0 when value may stand for the option; otherwise -1 and, in why, the option, the value and what to write. */
 int gpushare_option_check(enum gpushare_option option, const char *value, char *why, size_t size)
 {
-	int used = snprintf(why, size, "--%s: ", options[option].name);
+	const char *name = gpushare_option_name(option);
+	int used = snprintf(why, size, "--%s: ", name);
 
 	why += used;
 	size -= (size_t)used;
 
 	if (value == NULL || value[0] == '\0') {
-		snprintf(why, size, "the value is empty: write --%s=%s", options[option].name, options[option].arginfo);
+		snprintf(why, size, "the value is empty: write --%s=%s", name, options[option].arginfo);
 		return -1;
 	}
 	if (strlen(value) > VALUE_MAX) {
@@ -359,11 +368,15 @@ int gpushare_option_check(enum gpushare_option option, const char *value, char *
 	return options[option].check(value, why, size);
 }
 
-int gpushare_options_register(spank_t spank, spank_opt_cb_f callback)
+/* Slurm says of a name that another plugin has, too, no more than a line; it is the first one's then. */
+int gpushare_options_register(spank_t spank, const char *prefix, spank_opt_cb_f callback)
 {
 	for (int i = 0; i < OPTION_COUNT; i++) {
+		if (prefix[0] != '\0' && options[i].for_task)
+			snprintf(prefixed[i], sizeof(prefixed[i]), "%s%s", prefix, options[i].name);
+
 		struct spank_option option = {
-			.name = options[i].name,
+			.name = (char *)gpushare_option_name((enum gpushare_option)i),
 			.arginfo = options[i].arginfo,
 			.usage = options[i].usage,
 			.has_arg = options[i].has_arg,
@@ -372,7 +385,7 @@ int gpushare_options_register(spank_t spank, spank_opt_cb_f callback)
 		};
 
 		if (spank_option_register(spank, &option) != ESPANK_SUCCESS) {
-			slurm_error("gpushare: init: couldn't register option --%s", options[i].name);
+			slurm_error("gpushare: init: couldn't register option --%s", option.name);
 			return -1;
 		}
 	}

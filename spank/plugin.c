@@ -33,11 +33,10 @@ int slurm_spank_init(spank_t spank, int argc, char **argv)
 
 int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 {
-	(void)spank;
 	(void)argc;
 	(void)argv;
 	if (spank_context() == S_CTX_LOCAL || spank_context() == S_CTX_ALLOCATOR)
-		gpushare_submit_init_post_opt();
+		gpushare_submit_init_post_opt(spank);
 	return 0;
 }
 

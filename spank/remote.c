@@ -60,7 +60,7 @@ int gpushare_remote_init(spank_t spank, int argc, char **argv)
 		slurm_error("gpushare: %s", why);
 		return -1;
 	}
-	if (gpushare_options_register(spank, remote_option) != 0) {
+	if (gpushare_options_register(spank, config.prefix, remote_option) != 0) {
 		lost = true;
 		return -1;
 	}
@@ -111,6 +111,37 @@ static bool has_record(const char *path)
 	return true;
 }
 
+/* Whether Slurm's own --container is meant, by which the runtime of oci.conf looks for the command in that container. */
+static bool in_slurms_container(spank_t spank)
+{
+	char bundle[PATH_MAX];
+	spank_err_t answer = spank_getenv(spank, "SLURM_CONTAINER", bundle, sizeof(bundle));
+
+	if (answer == ESPANK_ENV_NOEXIST)
+		return false;
+	if (answer != ESPANK_SUCCESS && answer != ESPANK_NOSPACE)
+		refuse("Slurm did not tell whether the task has a container of Slurm's own");
+	return bundle[0] != '\0';
+}
+
+/* Whether all that a launch record tells is which GPUs Slurm gave, which the launcher would leave as they are. */
+static bool tells_gpus_alone(const char *path)
+{
+	static const char *const nothing[] = { "\"grant\":null", "\"container\":null", "\"refused\":null" };
+	char text[8192];
+	FILE *file = fopen(path, "re");
+	size_t length = file != NULL ? fread(text, 1, sizeof(text), file) : 0;
+	bool alone = length > 0 && length < sizeof(text);
+
+	if (file != NULL)
+		fclose(file);
+	text[alone ? length : 0] = '\0';
+	/* No text of the user's looks like these: JSON has a backslash before each quotation mark in it. */
+	for (int i = 0; i < (int)(sizeof(nothing) / sizeof(nothing[0])); i++)
+		alone = alone && strstr(text, nothing[i]) != NULL;
+	return alone;
+}
+
 static void check_launcher(const char *path)
 {
 	struct stat found;
@@ -126,8 +157,9 @@ int gpushare_remote_task_init(spank_t spank, int argc, char **argv)
 	struct gpushare_config config;
 	uint32_t job = 0;
 	char node[NODE_MAX], record[PATH_MAX], step[32], why[WHY_SIZE];
-	char *record_argument = NULL, *step_argument = NULL, *option_arguments[OPTION_COUNT] = { NULL };
-	const char *prefix[4 + OPTION_COUNT];
+	char *record_argument = NULL, *step_argument = NULL, *prefix_argument = NULL;
+	char *option_arguments[OPTION_COUNT] = { NULL };
+	const char *prefix[5 + OPTION_COUNT];
 	int length = 0, options = 0;
 
 	if (!read_step(spank, step, sizeof(step)))
@@ -152,12 +184,12 @@ int gpushare_remote_task_init(spank_t spank, int argc, char **argv)
 		if (i == OPTION_MOUNT_HOME && given[OPTION_NO_MOUNT_HOME] != NULL)
 			continue;
 		if (i == OPTION_NO_MOUNT_HOME) {
-			if (asprintf(&option_arguments[options], "--%s=no", gpushare_option_name(OPTION_MOUNT_HOME)) < 0)
+			if (asprintf(&option_arguments[options], "--%s=no", gpushare_option_key(OPTION_MOUNT_HOME)) < 0)
 				refuse("out of memory");
 			options++;
 			continue;
 		}
-		if (asprintf(&option_arguments[options], "--%s=%s", gpushare_option_name((enum gpushare_option)i),
+		if (asprintf(&option_arguments[options], "--%s=%s", gpushare_option_key((enum gpushare_option)i),
 			     given[i]) < 0)
 			refuse("out of memory");
 		options++;
@@ -165,6 +197,12 @@ int gpushare_remote_task_init(spank_t spank, int argc, char **argv)
 	/* Prolog leaves no record of a job that asked for nothing of ours; its steps may still ask for a container. */
 	if (!has_record(record) && options == 0)
 		return 0;
+	if (in_slurms_container(spank)) {
+		if (options == 0 && tells_gpus_alone(record))
+			return 0;
+		refuse("--container: Slurm's own containers get no share of a GPU, and no image of ours runs in them: leave it "
+		       "out, or write --%s=PATH instead", gpushare_option_name(OPTION_IMAGE));
+	}
 	check_launcher(config.launcher);
 
 	if (asprintf(&record_argument, "--record=%s", record) < 0 || asprintf(&step_argument, "--step=%s", step) < 0)
@@ -172,6 +210,11 @@ int gpushare_remote_task_init(spank_t spank, int argc, char **argv)
 	prefix[length++] = config.launcher;
 	prefix[length++] = record_argument;
 	prefix[length++] = step_argument;
+	if (config.prefix[0] != '\0') {
+		if (asprintf(&prefix_argument, "--prefix=%s", config.prefix) < 0)
+			refuse("out of memory");
+		prefix[length++] = prefix_argument;
+	}
 	for (int i = 0; i < options; i++)
 		prefix[length++] = option_arguments[i];
 	prefix[length++] = "--";
@@ -180,6 +223,7 @@ int gpushare_remote_task_init(spank_t spank, int argc, char **argv)
 
 	free(record_argument);
 	free(step_argument);
+	free(prefix_argument);
 	for (int i = 0; i < options; i++)
 		free(option_arguments[i]);
 	return 0;

@@ -1,6 +1,7 @@
 /* The submitting side: refuses a value that can never work while the user is still there to read why. */
 #include <ctype.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,11 +10,13 @@
 
 #include "gpushare.h"
 
-#define VARIABLE_MAX 128
-#define INHERITED "SLURM_SPANK__SLURM_SPANK_OPTION_gpushare_"
+#define VARIABLE_MAX 192
+#define HANDED_ON "_SLURM_SPANK_OPTION_gpushare_" /* in the job's environment of job_submit and prolog */
+#define INHERITED "SLURM_SPANK_" HANDED_ON
 
 static char *given[OPTION_COUNT];
 static bool see_images;
+static const char *prefix;
 
 /* The variable of an option: before, and its name in capitals where it is the user's own. */
 static void variable_of(char *variable, const char *before, const char *name, bool capitals)
@@ -29,7 +32,7 @@ static bool is_inherited(enum gpushare_option number, const char *value)
 	char variable[VARIABLE_MAX];
 	const char *inherited;
 
-	variable_of(variable, INHERITED, gpushare_option_name(number), false);
+	variable_of(variable, INHERITED, gpushare_option_key(number), false);
 	inherited = getenv(variable);
 	return inherited != NULL && strcmp(gpushare_option_value(number, inherited), value) == 0;
 }
@@ -43,22 +46,29 @@ static int take_variables(void)
 	char variable[VARIABLE_MAX], own[VARIABLE_MAX];
 
 	/* As one option with a value, a step's own --container-mount-home can replace it. */
-	variable_of(variable, INHERITED, gpushare_option_name(OPTION_NO_MOUNT_HOME), false);
+	variable_of(variable, INHERITED, gpushare_option_key(OPTION_NO_MOUNT_HOME), false);
 	if (getenv(variable) != NULL) {
 		char one[VARIABLE_MAX];
 
-		variable_of(one, INHERITED, gpushare_option_name(OPTION_MOUNT_HOME), false);
+		variable_of(one, INHERITED, gpushare_option_key(OPTION_MOUNT_HOME), false);
 		if (unsetenv(variable) != 0 || setenv(one, "no", 1) != 0)
 			return -1;
 	}
 	for (int i = 0; i < OPTION_COUNT; i++) {
-		const char *name = gpushare_option_name((enum gpushare_option)i), *value;
+		const char *name = gpushare_option_key((enum gpushare_option)i), *value;
 
 		if (!gpushare_option_is_for_task((enum gpushare_option)i) || i == OPTION_NO_MOUNT_HOME)
 			continue;
 		variable_of(own, "GPUSHARE_", name, true);
 		variable_of(variable, INHERITED, name, false);
 		if ((value = getenv(own)) != NULL && value[0] != '\0' && setenv(variable, value, 0) != 0)
+			return -1;
+		if (prefix[0] == '\0')
+			continue;
+		/* Slurm looks for the name that it was told. */
+		value = getenv(variable);
+		variable_of(variable, INHERITED, gpushare_option_name((enum gpushare_option)i), false);
+		if ((value == NULL ? unsetenv(variable) : setenv(variable, value, 1)) != 0)
 			return -1;
 	}
 	return 0;
@@ -111,12 +121,18 @@ int gpushare_submit_init(spank_t spank, int argc, char **argv)
 		slurm_error("gpushare: %s", why);
 		return -1;
 	}
+	/* Slurm sets it in a container of its own; inherited, it would say to the node that this job has one. */
+	if (unsetenv("SLURM_CONTAINER") != 0)
+		return -1;
 	see_images = config.see_images;
+	prefix = config.prefix;
+	if (gpushare_options_register(spank, prefix, submit_option) != 0)
+		return -1;
 	if (take_variables() != 0) {
 		slurm_error("gpushare: out of memory");
 		return -1;
 	}
-	return gpushare_options_register(spank, submit_option);
+	return 0;
 }
 
 /* Say which of the folders to be mounted are not here. */
@@ -137,24 +153,56 @@ static void look_for_mounts(const char *value)
 }
 
 /* To a return of -1 Slurm would add two lines of its own, which say nothing to the user. */
-static _Noreturn void refuse(const char *what, const char *value)
+__attribute__((format(printf, 1, 2))) static _Noreturn void refuse(const char *format, ...)
 {
-	slurm_error("gpushare: %s%.200s", what, value);
+	char line[WHY_SIZE];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	slurm_error("gpushare: %s", line);
 	exit(EXIT_FAILURE);
 }
 
+/*
+ * Let job_submit, prolog and the job's steps find the options by the names that they have without the prefix. What
+ * they tell the user has it again by one variable more, without which they would merely name the options as they are.
+ */
+static void hand_on(spank_t spank)
+{
+	char variable[VARIABLE_MAX];
+
+	if (prefix[0] == '\0')
+		return;
+	spank_job_control_setenv(spank, "GPUSHARE_PREFIX", prefix, 1);
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		const char *name = gpushare_option_name((enum gpushare_option)i);
+
+		if (given[i] == NULL || !gpushare_option_is_for_task((enum gpushare_option)i))
+			continue;
+		variable_of(variable, HANDED_ON, name, false);
+		spank_job_control_unsetenv(spank, variable);
+		variable_of(variable, HANDED_ON, gpushare_option_key((enum gpushare_option)i), false);
+		if (spank_job_control_setenv(spank, variable, given[i], 1) != ESPANK_SUCCESS)
+			refuse("--%s: Slurm did not hand it on", name);
+	}
+}
+
 /* Slurm calls this when it has all options, and before it asks for an allocation. */
-void gpushare_submit_init_post_opt(void)
+void gpushare_submit_init_post_opt(spank_t spank)
 {
 	const char *image = given[OPTION_IMAGE], *home = given[OPTION_MOUNT_HOME];
 	struct stat found;
 
 	if (given[OPTION_NO_MOUNT_HOME] != NULL && home != NULL && !is_inherited(OPTION_MOUNT_HOME, home))
-		refuse("--container-mount-home and --no-container-mount-home: write one of them", "");
+		refuse("--%s and --%s: write one of them", gpushare_option_name(OPTION_MOUNT_HOME),
+		       gpushare_option_name(OPTION_NO_MOUNT_HOME));
+	hand_on(spank);
 	/* Within a job this may be a container that does not see what its node has. */
 	if (!see_images || getenv("SLURM_JOB_ID") != NULL)
 		return;
 	if (image != NULL && image[0] == '/' && stat(image, &found) != 0 && (errno == ENOENT || errno == ENOTDIR))
-		refuse("--container-image: there is no such image: ", image);
+		refuse("--%s: there is no such image: %.200s", gpushare_option_name(OPTION_IMAGE), image);
 	look_for_mounts(given[OPTION_MOUNTS]);
 }

@@ -17,14 +17,16 @@ local function part(name)
   return loaded[name]
 end
 
-local decision, change, grant, job, remember, containers, rules =
-  part("decision"), part("change"), part("grant"), part("job"), part("remember"), part("containers"), part("rules")
+local decision, change, grant, job, remember, containers, rules, requests =
+  part("decision"), part("change"), part("grant"), part("job"), part("remember"), part("containers"), part("rules"),
+  part("request")
 
 return {
   POLICY_VERSION = 1,
   decide = remember.remembering(decision.decide),  -- (policy, request): the decision on a new job
   decide_change = change.decide_change,  -- (policy, change, record): the decision on `scontrol update`
   read_request = job.read_request,       -- (job_desc, part_list): Slurm's job as a request
+  take_mark = requests.take_mark,        -- (extra): whether cli_filter was there, and extra without its mark
   read_record = job.read_record,         -- (job_rec): Slurm's record of a job
   encode_grant = grant.encode,
   -- (policy, request): the names of the datasets that the request's user may use

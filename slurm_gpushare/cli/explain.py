@@ -17,41 +17,56 @@ SPANK_OPTIONS = (
 )  # fmt: skip
 
 
-@click.command()
+def canonical(name: str) -> str:
+    """Return an option's name without what plugstack.conf puts before those for containers, by ``prefix=``."""
+    names = [option.replace("_", "-") for option in SPANK_OPTIONS if "container" in option or option == "dataset"]
+    if name in names:
+        return name
+    return next((known for known in sorted(names, key=len, reverse=True) if name.endswith(f"-{known}")), name)
+
+
+@click.command(context_settings={"token_normalize_func": canonical})
 @click.option("--gres", help="Such as gpu:0.25.")
-@click.option("-G", "--gpus")
-@click.option("--gpus-per-node")
-@click.option("--gpus-per-task")
-@click.option("--gpus-per-socket")
+@click.option("-G", "--gpus", help="As of sbatch.")
+@click.option("--gpus-per-node", help="As of sbatch.")
+@click.option("--gpus-per-task", help="As of sbatch.")
+@click.option("--gpus-per-socket", help="As of sbatch.")
 @click.option("--tres-per-task", help="Such as gres/gpu:0.25.")
 @click.option("--gpu-share", help="Such as 0.25.")
 @click.option("--gpu-mem", help="Such as 8G; with a share: a limit within it.")
-@click.option("--gpu-backend")
-@click.option("--cpus-per-gpu")
-@click.option("--mem-per-gpu")
-@click.option("--ntasks-per-gpu", type=int)
+@click.option("--gpu-backend", help="As of sbatch.")
+@click.option("--cpus-per-gpu", help="As of sbatch.")
+@click.option("--mem-per-gpu", help="As of sbatch.")
+@click.option("--ntasks-per-gpu", type=int, help="As of sbatch.")
 @click.option("-p", "--partition", help="Default: the cluster's, where Slurm's commands are installed.")
-@click.option("-N", "--nodes")
-@click.option("-n", "--ntasks", type=int)
-@click.option("--ntasks-per-node", type=int)
-@click.option("-c", "--cpus-per-task", type=int)
-@click.option("--mem")
-@click.option("-L", "--licenses")
-@click.option("--extra")
-@click.option("--container-image")
-@click.option("--container-mounts")
-@click.option("--dataset")
-@click.option("--container-scope")
-@click.option("--container-workdir")
-@click.option("--container-env")
-@click.option("--container-writable", is_flag=False, flag_value="yes")
-@click.option("--container-mount-home", is_flag=False, flag_value="yes")
-@click.option("--no-container-mount-home", flag_value="yes")
+@click.option("-N", "--nodes", help="As of sbatch.")
+@click.option("-n", "--ntasks", type=int, help="As of sbatch.")
+@click.option("--ntasks-per-node", type=int, help="As of sbatch.")
+@click.option("-c", "--cpus-per-task", type=int, help="As of sbatch.")
+@click.option("--mem", help="As of sbatch.")
+@click.option("-L", "--licenses", help="As of sbatch.")
+@click.option("--extra", help="As of sbatch.")
+@click.option("--container-image", help="As of sbatch.")
+@click.option("--container-mounts", help="As of sbatch.")
+@click.option("--dataset", help="As of sbatch.")
+@click.option("--container-scope", help="As of sbatch.")
+@click.option("--container-workdir", help="As of sbatch.")
+@click.option("--container-env", help="As of sbatch.")
+@click.option("--container-writable", is_flag=False, flag_value="yes", help="As of sbatch.")
+@click.option("--container-mount-home", is_flag=False, flag_value="yes", help="As of sbatch.")
+@click.option("--no-container-mount-home", flag_value="yes", help="As of sbatch.")
 @click.option("--user", help="Whose job it is. Default: yours.")
 @click.option("-A", "--account", help="Default: the user's, where Slurm's commands are installed.")
 @click.option("-q", "--qos", help="Default: that of the user's association, likewise.")
 @click.option("--policy", "policy_file", help=f"Default: {POLICY_YAML}, or the one that came with slurm-gpushare.")
-@click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print it.",
+)
 @click.pass_context
 def explain(
     ctx: click.Context,

@@ -1,5 +1,7 @@
 """`gpushare policy check|show|compile|slurm-limits|profiles|reference`."""
 
+import os
+
 import click
 
 from slurm_gpushare.cli.output import format_option, print_rows
@@ -44,11 +46,18 @@ def show(file: str, output_format: str) -> None:
 @click.option("--node-file", default=NODE_POLICY, show_default=True, help="What nodes read.")
 def compile_command(file: str, slurm_dir: str, node_file: str) -> None:
     """Put the policy in force; one that is not valid changes nothing."""
-    from slurm_gpushare.policy.compile import compile_policy
+    from slurm_gpushare.policy.compile import SUBMIT_FILE, compile_policy
+    from slurm_gpushare.policy.included import include_fault
     from slurm_gpushare.policy.load import load_policy
 
     for path in compile_policy(load_policy(file).policy, slurm_dir, node_file):
         click.echo(f"wrote {path}")
+    submit = os.path.join(slurm_dir, SUBMIT_FILE)
+    if os.path.isfile(submit):
+        with open(submit, encoding="utf-8", errors="replace") as stream:
+            fault = include_fault(stream.read())
+        if fault is not None:
+            click.echo(f"gpushare: {submit}: {fault}", err=True)
 
 
 @policy.command("slurm-limits")

@@ -1,8 +1,9 @@
 """Epilog: what the job holds is given back, and its folder removed.
 
-Run by slurmd as root when the job has ended on this node (etc/slurm/epilog); Slurm keeps a pool's licences until then.
-It believes the launch record, since the job's extra may have changed, and bears a missing one. It may be run again
-after it was killed half-way; what it could not give back, the sweep tries again. Standard library only.
+Run by slurmd as root when the job has ended on this node (etc/slurm/epilog, installed as gpushare-epilog); Slurm keeps
+a pool's licences until then. It believes the launch record, since the job's extra may have changed, and bears a missing
+one. It may be run again after it was killed half-way; what it could not give back, the sweep tries again. Standard
+library only.
 """
 
 import _socket  # the module socket, with selectors and enum, costs every epilog 5 ms

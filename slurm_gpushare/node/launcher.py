@@ -25,14 +25,15 @@ from slurm_gpushare.node_policy import BackendPolicy, NodePolicy, read_node_poli
 from slurm_gpushare.record import Record
 
 OPTIONS = (
-    "record", "step", "container-image", "container-mounts", "dataset", "container-scope", "container-workdir",
-    "container-mount-home", "container-env", "container-writable",
+    "record", "step", "prefix", "container-image", "container-mounts", "dataset", "container-scope",
+    "container-workdir", "container-mount-home", "container-env", "container-writable",
 )  # fmt: skip
 
 LISTS = ("LD_LIBRARY_PATH", "LD_PRELOAD")  # variables of which the user's own value follows ours
 
 # What an srun in an image needs of the node: munge's socket and Slurm's configuration, which everybody may read.
 SLURMS = ("/run/munge", "/etc/slurm")
+FETCHED = "/run/slurm/conf"  # a configless slurmd's link to what it fetched, which SLURM_CONF names by its real path
 
 OUTSIDE = ("batch", "interactive")  # the steps that --container-scope=tasks leaves on the host
 
@@ -57,6 +58,13 @@ def parse_arguments(argv: list[str]) -> tuple[dict[str, str], list[str]]:
             raise BrokenInstallation(f"the launcher does not know {argument!r}: plugin and package differ in version")
         options[name] = value
     raise BrokenInstallation("usage: gpushare-launch --record=PATH --step=STEP [--OPTION=VALUE…] -- COMMAND [ARG…]")
+
+
+def spelled(text: str, prefix: str) -> str:
+    """Return a line for the user with our options as plugstack.conf has them named, by ``prefix=``."""
+    for name in ("--container-", "--no-container-", "--dataset"):
+        text = text.replace(name, f"--{prefix}{name[2:]}")
+    return text
 
 
 def container_of(record: LaunchRecord | None, options: dict[str, str], step: str, policy) -> ContainerRequest | None:
@@ -314,7 +322,8 @@ def mounts_of(
             mounts.append(server)
     mounts.append(Mount(INSIDE, INSIDE_FOLDER, True))
     if task.step in OUTSIDE and may_have_srun(image):
-        mounts += [Mount(path, path, True) for path in SLURMS if os.access(path, os.R_OK | os.X_OK)]
+        places = dict.fromkeys((*SLURMS, os.path.realpath(FETCHED)))
+        mounts += [Mount(path, path, True) for path in places if os.access(path, os.R_OK | os.X_OK)]
     check_distinct(mounts)
     return mounts, checks
 
@@ -334,6 +343,9 @@ def own_environment() -> dict[str, str]:
 def launch(argv: list[str], environment: dict[str, str], node_policy: str = paths.NODE_POLICY) -> None:
     """Become the task; returns only by raising GpushareError or OSError."""
     options, command = parse_arguments(argv)
+    if "prefix" in options:
+        # Batch scripts have it from Slurm; the container's first program names options, too.
+        environment["SLURM_SPANK_GPUSHARE_PREFIX"] = options["prefix"]
     path = options["record"]
     try:
         record = read_record(path)
@@ -400,5 +412,6 @@ def main(node_policy: str = paths.NODE_POLICY) -> None:
         status, text = error.exit_status, str(error)
     except OSError as error:
         status, text = EXIT_BROKEN, f"{error.filename or 'launcher'}: {error.strerror}"
-    os.write(2, ("gpushare: " + " ".join(text.split()) + "\n").encode(errors="backslashreplace"))
+    prefix = next((word[9:] for word in sys.argv[1:5] if word.startswith("--prefix=")), "")
+    os.write(2, ("gpushare: " + " ".join(spelled(text, prefix).split()) + "\n").encode(errors="backslashreplace"))
     os._exit(status)

@@ -1,7 +1,8 @@
 """Prolog: what the job was given becomes its launch record on this node.
 
-Run by slurmd as root before the first task (etc/slurm/prolog). It fails, and so drains the node, for the node's own
-faults only; what is wrong with a job stands in its record, and its tasks fail by it. Standard library only.
+Run by slurmd as root before the first task (etc/slurm/prolog, installed as gpushare-prolog). It fails, and so drains
+the node, for the node's own faults only; what is wrong with a job stands in its record, and its tasks fail by it.
+Standard library only.
 """
 
 import os

@@ -106,9 +106,11 @@ class Controller:
 
 def install(folder: Path, policy: str) -> Controller:
     """Put the shipped Lua files and the compiled policy into ``folder``."""
-    for name in ("gpushare.lua", "job_submit.lua"):
-        shutil.copy(os.path.join(shipped_etc(), "slurm", name), folder)
-    shutil.copytree(os.path.join(shipped_etc(), "slurm", "gpushare"), folder / "gpushare")
+    shipped = Path(shipped_etc(), "slurm")
+    shutil.copy(shipped / "gpushare.lua", folder)
+    shutil.copytree(shipped / "gpushare", folder / "gpushare")
+    include = (shipped / "job_submit.lua").read_text().replace("/etc/slurm/", f"{folder}/")
+    (folder / "job_submit.lua").write_text(include)
     (folder / "gpushare_policy.lua").write_text(to_lua(parse_policy(policy).policy, GROUPS.__getitem__))
     return Controller(folder)
 

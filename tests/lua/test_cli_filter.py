@@ -12,7 +12,7 @@ from slurm_gpushare.policy.lua import from_lua, shipped_etc
 
 MARK = "gpushare.client=1"
 HEAR = "a step has the share of its job"
-FILE = os.path.join(shipped_etc(), "slurm", "cli_filter.lua")
+FILE = os.path.join(shipped_etc(), "slurm", "gpushare", "cli_filter.lua")
 
 # Slurm's side: an option can be set to a text alone, an unset one reads as nil.
 SLURM = """
@@ -232,3 +232,49 @@ def test_no_text_is_a_fault(client, options, kind, jobid) -> None:
     assert status in (0, -1)
     assert not any("fault" in line for line in told)
     assert all(line.count("\n") == 1 and line.strip().isprintable() for line in told)
+
+
+class SitesClient(Client):
+    """A client whose cli_filter.lua is a site's own, with the line that includes ours at its end."""
+
+    def __init__(self, above: str) -> None:
+        self.runtime = LuaRuntime(encoding=None, register_eval=False, register_builtins=False)
+        self.runtime.execute(SLURM)
+        include = Path(shipped_etc(), "slurm", "cli_filter.lua").read_text()
+        self.runtime.execute(above + include.replace("/etc/slurm/", str(Path(FILE).parents[1]) + "/"))
+
+
+def test_a_sites_filter_comes_first_and_ours_reads_what_it_wrote() -> None:
+    site = SitesClient(
+        """
+        function slurm_cli_setup_defaults(options) options["gpus"] = "a100:0.5"; return slurm.SUCCESS end
+        function slurm_cli_pre_submit(options) options["partition"] = options["gpus"]; return slurm.SUCCESS end
+        function slurm_cli_post_submit(_, job) told[#told + 1] = "job " .. job; return slurm.SUCCESS end
+        """
+    )
+    lua = site.runtime.globals()
+    options = site._table({"type": "sbatch"})
+    assert lua[b"slurm_cli_setup_defaults"](lua[b"new_options"](options)) == 0
+    assert lua[b"slurm_cli_pre_submit"](lua[b"new_options"](options), 0) == 0
+    assert from_lua(options) == {
+        "type": "sbatch", "partition": "a100:0.5", "gpus": "", "gres": "gpu:job@a100@0.5", "extra": MARK,
+    }  # fmt: skip
+    lua[b"told"] = site.runtime.table()
+    assert lua[b"slurm_cli_post_submit"](0, 7) == 0
+    assert list(from_lua(lua[b"told"]).values()) == ["job 7"]
+
+
+def test_what_a_sites_filter_refuses_ours_leaves_alone() -> None:
+    site = SitesClient("function slurm_cli_pre_submit() return slurm.ERROR end\n")
+    assert site.submit(gpus="0.5") == (-1, {"gpus": "0.5"}, [])
+
+
+def test_a_fault_of_a_sites_filter_is_slurms_to_judge() -> None:
+    site = SitesClient("function slurm_cli_pre_submit() error('the site broke') end\n")
+    with pytest.raises(Exception, match="the site broke"):
+        site.submit(gpus="0.5")
+
+
+def test_without_a_sites_filter_every_function_is_there() -> None:
+    lua = SitesClient("").runtime.globals()
+    assert [lua[b"slurm_cli_" + name]() for name in (b"setup_defaults", b"post_submit")] == [0, 0]

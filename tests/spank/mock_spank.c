@@ -167,6 +167,27 @@ spank_err_t spank_prepend_task_argv(spank_t spank, int argc, const char *argv[])
 	return ESPANK_SUCCESS;
 }
 
+static spank_err_t job_environment(spank_t spank, const char *name, const char *value)
+{
+	check(spank, mock.context == S_CTX_LOCAL || mock.context == S_CTX_ALLOCATOR, "spank_job_control_ on a node");
+	if (fails())
+		return ESPANK_BAD_ARG;
+	printf("job\t%s\t%s\n", name, value);
+	return ESPANK_SUCCESS;
+}
+
+spank_err_t spank_job_control_setenv(spank_t spank, const char *name, const char *value, int overwrite)
+{
+	if (!overwrite || value == NULL)
+		misuse("spank_job_control_setenv without a value, or that keeps another one");
+	return job_environment(spank, name, value);
+}
+
+spank_err_t spank_job_control_unsetenv(spank_t spank, const char *name)
+{
+	return job_environment(spank, name, "(unset)");
+}
+
 static void print_log(const char *level, const char *format, va_list arguments)
 {
 	printf("log\t%s\t", level);

@@ -34,6 +34,8 @@ def test_calls_of_slurm_only_what_the_mock_knows(plugin):
         "spank_context",
         "spank_get_item",
         "spank_getenv",
+        "spank_job_control_setenv",
+        "spank_job_control_unsetenv",
         "spank_option_register",
         "spank_prepend_task_argv",
     }

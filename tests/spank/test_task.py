@@ -154,6 +154,46 @@ def test_the_record_of_another_job_or_node_does_not_count(node):
     assert node.task(name="n2").argv[1] == f"--record={other}/launch.json"
 
 
+SLURMS = "env=SLURM_CONTAINER=/bundle"
+PLAIN = '{"v":1,"user":"a","grant":null,"gpus":[0],"container":null,"refused":null,"places":[]}'
+
+
+@pytest.mark.parametrize("step", [BATCH, 0])
+def test_a_container_of_slurms_own_is_left_alone(node, step):
+    """Its runtime looks for the command in the container, where there is no launcher."""
+    node.record.chmod(0o644)
+    node.record.write_text(PLAIN)
+    assert untouched(node.task(step=step, extra=(SLURMS,)))
+    node.record.unlink()
+    assert untouched(node.task(step=step, extra=(SLURMS,)))
+    assert node.task("container-image=/x", step=step, extra=("env=SLURM_CONTAINER=",)).argv != []
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        PLAIN.replace('"grant":null', '"grant":{"v":1}'),
+        PLAIN.replace('"container":null', '"container":{"image":"/i"}'),
+        PLAIN.replace('"refused":null', '"refused":"no"'),
+        PLAIN.replace('"grant":null', '"note":"\\"grant\\":null"'),
+        PLAIN + " " * 8192,
+        "",
+    ],
+)
+def test_a_container_of_slurms_own_has_nothing_of_ours(node, record):
+    node.record.chmod(0o644)
+    node.record.write_text(record)
+    assert refused(node.task(extra=(SLURMS,)), "--container: Slurm's own containers get no share of a GPU")
+
+
+def test_an_image_in_a_container_of_slurms_own_is_refused(node):
+    node.record.unlink()
+    outcome = node.task("gs-container-image=/x", extra=(SLURMS, "plugstack=prefix=gs-"))
+    assert refused(outcome, "write --gs-container-image=PATH instead")
+    assert refused(node.task("container-image=/x", extra=(SLURMS,)), "write --container-image=PATH instead")
+    assert refused(node.task("container-image=/x", extra=(f"env=SLURM_CONTAINER=/{'b' * 4096}",)), "--container: ")
+
+
 def test_the_extern_step_is_left_alone(node):
     node.launcher.unlink()
     assert untouched(node.task("container-image=/x", step=EXTERN))
@@ -264,7 +304,8 @@ def test_no_failure_of_slurm_lets_a_task_run_unwrapped(node):
     options = ("container-image=/x", "container-mounts=/a:/b", "dataset=d", "container-scope=job")
     words = node.words(*options)
     calls = node.driver(*words).calls
-    assert calls == 26  # 12 registered, 4 copied; step, job, node; 4 options, record and step as text; the prefix
+    # 12 registered, 4 copied; step, job, node, Slurm's own container; 4 options, record and step as text; the prefix
+    assert calls == 27
     for call in range(1, calls + 1):
         outcome = node.driver(f"fail-at={call}", *words)
         assert outcome.status == BROKEN, call

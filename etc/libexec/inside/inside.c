@@ -57,15 +57,24 @@ static void check(char *word)
 		    "configuration, such as `user bind control`), or somebody exchanged it meanwhile");
 }
 
+/* What plugstack.conf puts before the names of options. */
+static const char *prefix(void)
+{
+	const char *given = getenv("SLURM_SPANK_GPUSHARE_PREFIX");
+
+	return given != NULL ? given : "";
+}
+
 static void enter(const char *path)
 {
-	char after[256];
+	char before[256], after[256];
 
 	if (chdir(path) == 0 && setenv("PWD", path, 1) == 0)
 		return;
 	snprintf(after, sizeof(after), " in the container: %s: write a folder that the image or a mount has",
 		 strerror(errno));
-	end(REFUSED, "--container-workdir: ", path, after);
+	snprintf(before, sizeof(before), "--%.64scontainer-workdir: ", prefix());
+	end(REFUSED, before, path, after);
 }
 
 int main(int argc, char **argv)
@@ -74,10 +83,13 @@ int main(int argc, char **argv)
 	char after[256];
 	int i = 1;
 
-	if (strcmp(name != NULL ? name + 1 : argc > 0 ? argv[0] : "", "srun") == 0)
-		end(NOT_FOUND, "", "srun",
-		    ": this image has no Slurm: submit with --container-scope=tasks, by which the script runs outside and "
-		    "what srun starts inside of the container");
+	if (strcmp(name != NULL ? name + 1 : argc > 0 ? argv[0] : "", "srun") == 0) {
+		snprintf(after, sizeof(after),
+			 ": this image has no Slurm: submit with --%.64scontainer-scope=tasks, by which the script runs "
+			 "outside and what srun starts inside of the container",
+			 prefix());
+		end(NOT_FOUND, "", "srun", after);
+	}
 	for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
 		if (strncmp(argv[i], "cd:", 3) == 0)
 			enter(argv[i] + 3);

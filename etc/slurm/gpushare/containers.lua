@@ -114,6 +114,10 @@ function M.check(policy, rule, request)
     refuse(rule.name, "--container-image=%s: images are absolute paths without .., below %s", show(image),
       alternatives(rule.get("images"), "no folder: none is allowed here"))
   end
+  if image and request.container then
+    refuse("containers", "--container-image=%s and --container=%s: a job runs in one container: write one of them",
+      show(image), show(request.container))
+  end
   if mounts then
     for _, mount in ipairs(split(mounts, ",")) do check_mount(mount, rule.get("mounts"), rule.name) end
   end
@@ -140,6 +144,14 @@ function M.check_required(rule, request, what)
   if rule.get("container_required") and not request.options.container_image then
     refuse(rule.name, "%s: GPUs are given to containers alone here: write --container-image=PATH beside it, below %s",
       show(what), alternatives(rule.get("images"), "no folder"))
+  end
+end
+
+-- Refuse a share in a container of Slurm's own, whose runtime (oci.conf) starts the command without our launcher.
+function M.check_own(request, what)
+  if request.container then
+    refuse("containers", "%s: no share of a GPU is given into Slurm's own --container=%s: write --container-image=PATH",
+      show(what), show(request.container))
   end
 end
 

@@ -123,6 +123,7 @@ local function decide_share(policy, request, asks, others, rule)
   local amount, message, set, chosen = placing.decide(policy, backend, ask, request, rule, backend_name)
   put_lists(set, request, others)
   if not amount then return untouched("whole GPUs of the node", set, message) end
+  containers.check_own(request, ask.recorded)
   if not request.changes then companions.check(set, ask, amount, request, rule) end
   local grant
   grant, set.extra = make_grant(request, ask, amount, backend_name, rule)
@@ -162,9 +163,9 @@ end
 --   request  { gres, tres_per_job, tres_per_task, tres_per_socket, licenses, extra, partitions = {names}, min_nodes,
 --              max_nodes, num_tasks, ntasks_per_node, memory, het_job_offset, cpus_per_tres, mem_per_tres,
 --              ntasks_per_tres, tres_freq, user, account, qos, marked = whether cli_filter's mark stood in extra,
---              client = whether it needs none, exclusive = whether it has its nodes for itself, changes = in a change,
---              the backend of the job's grant or true, options = {SPANK's} }; nil, false or "" where the user said
---              nothing, but partitions and options are always there
+--              client = whether it needs none, exclusive = whether it has its nodes for itself, container = Slurm's
+--              own --container, changes = in a change, the backend of the job's grant or true, options = {SPANK's} };
+--              nil, false or "" where the user said nothing, but partitions and options are always there
 -- Returns { outcome = "granted" | "untouched" | "refused", grant, set = fields to change, message, rule,
 --   once = whether the next such request gets another answer }; nobody changes it afterwards.
 function M.decide(policy, request)

@@ -69,6 +69,7 @@ local LATER = {
   end,
   qos = function(job, _, part_list) return text_of(job, "qos") or part_list and text_of(job, "default_qos") end,
   partitions = partitions_of,
+  container = text_of,  -- Slurm's own --container
   features = text_of, cpus_per_tres = text_of, mem_per_tres = text_of, tres_freq = text_of,
   num_tasks = number_of, ntasks_per_node = number_of, ntasks_per_tres = number_of, het_job_offset = number_of,
   array = function(job) return text_of(job, "array_inx") end,

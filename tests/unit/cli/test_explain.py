@@ -140,6 +140,17 @@ def test_a_part_of_a_gpu_is_told_as_what_it_is(capsys, tmp_path) -> None:
     assert status == 1 and "there are gpu:a100_2g.10gb (2/7 of a GPU, 9984 MiB)" in data["message"]
 
 
+def test_options_of_containers_may_have_the_prefix_of_plugstack(capsys) -> None:
+    image = ["--gs-container-image=/data/images/a.sif", "--partition=shard", "--gres=gpu:0.25", "--user=alice"]
+    words = ["--gs-no-container-mount-home", "--gs-dataset=digits:x"]
+    found, data = decided(capsys, *image, *words)
+    assert found == 1 and "--dataset=digits:x: write NAME, or NAME:DST" in data["message"]
+    names = ("no-container-env", "x-no-container-mount-home", "no-container-mount-home", "gs-gpu-mem")
+    assert [module.canonical(name) for name in names] == [
+        "container-env", "no-container-mount-home", "no-container-mount-home", "gs-gpu-mem",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [

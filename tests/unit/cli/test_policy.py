@@ -6,6 +6,7 @@ import os
 import pytest
 
 from slurm_gpushare.cli.main import main
+from slurm_gpushare.policy.included import LINE
 from slurm_gpushare.policy.lua import shipped_etc
 
 PAGE = os.path.join(shipped_etc(), "..", "docs", "policy.md")
@@ -37,10 +38,10 @@ def test_show(capsys) -> None:
 
 
 def test_an_invalid_policy_leaves_the_old_one_in_force(capsys, tmp_path) -> None:
-    (tmp_path / "job_submit.lua").write_text("")
+    (tmp_path / "job_submit.lua").write_text(LINE)
     where = ["--slurm-dir", str(tmp_path), "--node-file", str(tmp_path / "node.json")]
     assert run("compile", "--policy", SHIPPED, *where) == 0
-    assert capsys.readouterr().out == f"wrote {tmp_path}/gpushare_policy.lua\nwrote {tmp_path}/node.json\n"
+    assert capsys.readouterr() == (f"wrote {tmp_path}/gpushare_policy.lua\nwrote {tmp_path}/node.json\n", "")
     before = {
         name: ((tmp_path / name).read_bytes(), (tmp_path / name).stat().st_mtime_ns) for name in os.listdir(tmp_path)
     }
@@ -49,6 +50,15 @@ def test_an_invalid_policy_leaves_the_old_one_in_force(capsys, tmp_path) -> None
     assert run("compile", "--policy", str(bad), *where) == 1
     assert "slices_per_gpu: 'many'" in capsys.readouterr().err
     assert {name: ((tmp_path / name).read_bytes(), (tmp_path / name).stat().st_mtime_ns) for name in before} == before
+
+
+def test_a_job_submit_without_ours_is_said(capsys, tmp_path) -> None:
+    (tmp_path / "job_submit.lua").write_text("function slurm_job_submit() end\n")
+    where = ["--slurm-dir", str(tmp_path), "--node-file", str(tmp_path / "node.json")]
+    assert run("compile", "--policy", SHIPPED, *where) == 0
+    told = capsys.readouterr().err
+    assert told.startswith(f"gpushare: {tmp_path}/job_submit.lua: includes nothing of slurm-gpushare")
+    assert told.count("\n") == 1
 
 
 def test_the_reference_page_is_current(capsys) -> None:

@@ -95,6 +95,16 @@ def test_by_the_name_of_srun_it_says_what_to_do(inside):
     refused(done, 127, "--container-scope=tasks")
 
 
+def test_it_names_options_as_the_site_has_them(inside):
+    environment = {"SLURM_SPANK_GPUSHARE_PREFIX": "gs-"}
+    for argv, text in (
+        (["srun"], "submit with --gs-container-scope=tasks"),
+        (["inside", "cd:/nosuch"], "--gs-container-workdir: "),
+    ):
+        done = subprocess.run(argv, executable=inside, env=environment, capture_output=True, text=True, check=False)
+        assert text in done.stderr
+
+
 def test_nothing_of_the_users_environment_runs_in_it(inside, tmp_path):
     """It is linked statically: a library before it would be a way around its checks."""
     assert "statically linked" in subprocess.run(

@@ -456,6 +456,10 @@ def test_an_image_that_was_exchanged_since_the_job_began_is_refused(node, start_
 
 def test_srun_in_a_batch_script_has_what_it_needs_of_the_node(node, start_job, launch, script, monkeypatch):
     monkeypatch.setattr(launcher, "SLURMS", (f"{node.base}/data", "/nosuch"))
+    fetched = node.base / "conf-cache"
+    fetched.mkdir(mode=0o755)
+    (node.base / "conf").symlink_to(fetched)
+    monkeypatch.setattr(launcher, "FETCHED", f"{node.base}/conf")
     start_job("cpu", container_image=node.image)
     seen = f"type=bind,source={node.base}/data,destination={node.base}/data,ro"
     launch.run("batch", script)
@@ -464,6 +468,7 @@ def test_srun_in_a_batch_script_has_what_it_needs_of_the_node(node, start_job, l
     (node.base / "images/box/usr/local/bin/srun").symlink_to("/nowhere")
     launch.run("batch", script)
     assert seen in told(node, "apptainer.argv") and "/nosuch" not in " ".join(told(node, "apptainer.argv"))
+    assert f"type=bind,source={fetched},destination={fetched},ro" in told(node, "apptainer.argv")
     launch.run("0", "true")
     assert seen not in told(node, "apptainer.argv")
 
@@ -565,6 +570,27 @@ def test_the_script_reports_in_one_line(node, root_job):
     result = installed(node, "no such\nprogram")
     assert (result.returncode, result.stdout) == (127, b"")
     assert result.stderr == b"gpushare: 'no such\\nprogram': no such program on this node\n"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "text", "line"),
+    [
+        ("", "--dataset: no", "--dataset: no"),
+        ("gs-", "--dataset=x: no, --no-container-mount-home", "--gs-dataset=x: no, --gs-no-container-mount-home"),
+        ("gs-", "'--gpu-mem': write --container-image=PATH", "'--gpu-mem': write --gs-container-image=PATH"),
+    ],
+)
+def test_options_are_named_as_users_write_them(prefix, text, line):
+    assert launcher.spelled(text, prefix) == line
+
+
+def test_the_script_names_options_with_the_prefix_that_it_is_told(tmp_path):
+    words = ["--step=0", "--prefix=gs-", "--dataset=digits", "--", "true"]
+    done = subprocess.run([sys.executable, SCRIPT, f"--record={tmp_path}/none", *words], capture_output=True, text=True)
+    assert done.returncode == 77
+    assert done.stderr == (
+        "gpushare: --gs-container-mounts and --gs-dataset mount into a container: add --gs-container-image=PATH\n"
+    )
 
 
 def test_the_launcher_imports_little():
