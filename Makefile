@@ -3,10 +3,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-PREFIX ?= /opt/gpushare
-SYSCONFDIR ?= /etc
-SLURM_CONFIG_DIR ?= $(SYSCONFDIR)/slurm
-DESTDIR ?=
 PYTHON ?= python3
 BUILD ?= build
 
@@ -62,6 +58,12 @@ test: setup ## all tests
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/python -m pytest --numprocesses=3 --dist=loadgroup $(PYTEST_ARGS)
 
+.PHONY: test-long
+test-long: setup ## what takes longer: TensorFlow in the lab, long random runs
+	@$(VENV)/bin/gpushare lab build
+	@$(VENV)/bin/gpushare lab build --slurm 26.05
+	@$(VENV)/bin/python -m pytest -m long $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: setup ## what it costs, against peers and floors; NAME=… runs one
 	@$(VENV)/bin/python -m bench $(NAME)
@@ -70,25 +72,19 @@ bench: setup ## what it costs, against peers and floors; NAME=… runs one
 plugin: ## compile the SPANK plugin for the Slurm whose headers are installed
 	@$(MAKE) --no-print-directory -C spank BUILD=$(abspath $(BUILD))/spank
 
-.PHONY: install
-install: ## install on a Slurm host (as root): plugin, Lua, prolog, epilog, policy, command
-	install -d $(DESTDIR)$(PREFIX)/libexec/shield $(DESTDIR)$(PREFIX)/share/gpushare $(DESTDIR)$(SLURM_CONFIG_DIR)/gpushare $(DESTDIR)$(SYSCONFDIR)/gpushare
-	test -x $(DESTDIR)$(PREFIX)/bin/python3 || $(PYTHON) -m venv $(DESTDIR)$(PREFIX)
-	$(DESTDIR)$(PREFIX)/bin/python3 -c 'import setuptools' 2>/dev/null || $(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet setuptools
-	$(DESTDIR)$(PREFIX)/bin/python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-build-isolation .
-	$(MAKE) -C spank install BUILD=$(abspath $(BUILD))/spank DESTDIR=$(DESTDIR)
-	$(MAKE) -C etc/libexec/inside install BUILD=$(abspath $(BUILD))/inside DESTDIR=$(DESTDIR) LIBEXEC=$(PREFIX)/libexec
-	install -m 0755 etc/libexec/gpushare-launch etc/libexec/gpushare-hook etc/libexec/gpushare-sweep $(DESTDIR)$(PREFIX)/libexec/
-	sed -i "1s|.*|#!$$(readlink -f $(DESTDIR)$(PREFIX)/bin/python3) -IS|" $(DESTDIR)$(PREFIX)/libexec/gpushare-launch
-	install -m 0755 etc/libexec/shield/squashfuse_ll $(DESTDIR)$(PREFIX)/libexec/shield/squashfuse_ll
-	install -m 0644 etc/libexec/client.env $(DESTDIR)$(PREFIX)/libexec/client.env
-	cp -R etc job_scripts $(DESTDIR)$(PREFIX)/share/gpushare/
-	install -m 0644 etc/slurm/gpushare.lua etc/slurm/job_submit.lua etc/slurm/cli_filter.lua $(DESTDIR)$(SLURM_CONFIG_DIR)/
-	install -m 0644 etc/slurm/gpushare/*.lua $(DESTDIR)$(SLURM_CONFIG_DIR)/gpushare/
-	install -m 0755 etc/slurm/prolog etc/slurm/epilog $(DESTDIR)$(SLURM_CONFIG_DIR)/
-	install -m 0644 etc/slurm/plugstack.conf $(DESTDIR)$(SLURM_CONFIG_DIR)/plugstack.conf
-	test -e $(DESTDIR)$(SYSCONFDIR)/gpushare/gpushare.yaml || install -m 0644 etc/gpushare.yaml $(DESTDIR)$(SYSCONFDIR)/gpushare/gpushare.yaml
-	test -n "$(DESTDIR)" || $(PREFIX)/bin/gpushare policy compile
+.PHONY: man completion reference
+man: $(VENV)/.complete ## manual pages, into build/man
+	@$(VENV)/bin/python -m slurm_gpushare.reference man $(BUILD)/man
+
+completion: $(VENV)/.complete ## completions for bash, zsh and fish, into build/share
+	@$(VENV)/bin/python -m slurm_gpushare.reference completion $(BUILD)/share
+
+reference: $(VENV)/.complete ## the pages of docs/ that the code writes
+	@$(VENV)/bin/python -m slurm_gpushare.reference docs docs
+	@$(VENV)/bin/gpushare policy reference >docs/policy.md
+	@$(VENV)/bin/python -m slurm_gpushare.backends.enforcement >docs/enforcement.md
+
+include packaging/install.mk
 
 .PHONY: clean
 clean: ## stop every lab, remove the lab's cache and run folders, the environment and what was built

@@ -69,7 +69,7 @@ def lab() -> None:
 @click.option("--mig", is_flag=True, help="With a node whose GPU is parted by MIG, and a partition.")
 @click.option("--vgpu", is_flag=True, help="With a node that has an NVIDIA vGPU, and a partition.")
 @click.option("--hami", is_flag=True, help="With a node of 2 GPUs and a partition that shares them by HAMi-core.")
-@click.option("--bare", is_flag=True, help="Plain Slurm, without this project.")
+@click.option("--bare", is_flag=True, help="A site without this project: its Slurm and its GPUs.")
 @click.option("--samples", is_flag=True, help="With the data set and the image of the example jobs.")
 @click.option("--tensorflow", is_flag=True, help="With the data set and the image of the TensorFlow jobs.")
 def up(name: str, samples: bool, tensorflow: bool, **settings: object) -> None:

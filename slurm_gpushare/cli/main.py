@@ -12,7 +12,9 @@ from slurm_gpushare.errors import EXIT_FAILED, GpushareError
 # name: (module:object, what --help says without importing it)
 COMMANDS = {
     "agent": ("slurm_gpushare.cli.agent:agent", "Measure what the jobs of this node use of its GPUs."),
+    "completion": ("slurm_gpushare.cli.completion:completion", "Print the completion of gpushare for a shell."),
     "datasets": ("slurm_gpushare.cli.datasets:datasets", "The datasets that you may use in containers."),
+    "doctor": ("slurm_gpushare.cli.doctor:doctor", "Check this host, or follow one job and say where it broke."),
     "explain": ("slurm_gpushare.cli.explain:explain", "Say what a request would become, and by which rule."),
     "export": ("slurm_gpushare.cli.export:export", "Write what is in the store into files: Parquet or CSV."),
     "idle": ("slurm_gpushare.cli.idle:idle", "Warn, then end or requeue jobs that do not use their share."),

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from slurm_gpushare.lab import configure, host, rootfs, source, state
 from slurm_gpushare.lab.holder import TITLE
 from slurm_gpushare.lab.params import LabParams
 from slurm_gpushare.lab.progress import Progress, StepFailed
-from slurm_gpushare.lab.recipe import read_recipe
+from slurm_gpushare.lab.recipe import VENV, python_requirements, read_recipe
 
 GENTLE = 5.0  # seconds for the holder to end by itself
 DOWN_DEADLINE = 30.0
@@ -55,8 +56,11 @@ def up(params: LabParams, progress: Progress) -> bool:
         _remove(folder)
         base = build(progress, params.slurm)
         tree = source.source_root()
+        wheels = _wheels(progress, params, tree) if params.bare else None
         started = time.monotonic()
         _prepare(folder, params, base, tree)
+        if wheels:
+            _bare(folder / "upper", wheels)
         progress.line("source tree copied", time.monotonic() - started)
         process = _start_holder(folder, params, lock)
         try:
@@ -113,14 +117,28 @@ def _prepare(folder: Path, params: LabParams, base: Path, tree: Path) -> None:
     source.copy_source(tree, inside)
     if not params.bare:
         # Here and not in the holder, whose Python is the system's and has nothing of ours installed.
-        mine = configure.site_policy(yaml.safe_load((tree / "etc/gpushare.yaml").read_text()), params)
-        if mine is not None:
-            policy = folder / "upper/etc/gpushare/gpushare.yaml"
-            policy.parent.mkdir(mode=0o755, parents=True)
-            policy.write_text(yaml.safe_dump(mine, sort_keys=False))
+        shipped = (tree / "etc/gpushare.yaml").read_text()
+        mine = configure.site_policy(yaml.safe_load(shipped), params)
+        policy = folder / "upper/etc/gpushare/gpushare.yaml"
+        policy.parent.mkdir(mode=0o755, parents=True)
+        policy.write_text(shipped if mine is None else yaml.safe_dump(mine, sort_keys=False))
     init = ["/usr/bin/python3", "-m", "slurm_gpushare.lab.supervisor"]
     asked = {"params": params.to_dict(), "rootfs": str(base), "init": init}
     (folder / "params.json").write_text(json.dumps(asked, indent=1) + "\n")
+
+
+def _wheels(progress: Progress, params: LabParams, tree: Path) -> Path:
+    requirements = python_requirements((tree / "pyproject.toml").read_text(), ("html", "mariadb", "postgresql"))
+    return rootfs.ensure_wheels(host.cache_dir(), read_recipe(tree, params.slurm), requirements, progress)
+
+
+def _bare(upper: Path, wheels: Path) -> None:
+    """Take the project's environment out of the root file system; put there instead what pip can make another of."""
+    hidden = upper / VENV.lstrip("/")
+    hidden.parent.mkdir()
+    hidden.parent.chmod(0o755)
+    os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0))  # overlayfs takes it for a file that was removed
+    shutil.copytree(wheels, upper / state.WHEELS_INSIDE.lstrip("/"))
 
 
 def _start_holder(folder: Path, params: LabParams, lock: int) -> subprocess.Popen:

@@ -12,6 +12,8 @@ from slurm_gpushare.lab.params import LabParams, gpu_list
 POOL_GROUP = "bitfusion"  # whose members may read the pool's token, as the client's own packages have it
 POOL_GROUP_ID = 980
 POOL_USERS = ("alice", "bob")
+# A lab has no network: pip finds what `make install` and `make deb` need in a folder.
+PIP_CONF = f"[global]\nno-index = true\nfind-links = {state.WHEELS_INSIDE}\ndisable-pip-version-check = true\n"
 
 
 def ids(root: Path, name: str) -> tuple[int, int]:
@@ -46,10 +48,14 @@ def write_files(root: Path, params: LabParams) -> None:
     put(root, "/etc/mysql/mariadb.conf.d/90-lab.cnf", slurmconf.mariadb_conf())
     put(root, "/etc/hosts", slurmconf.hosts(params))
     put(root, "/etc/munge/munge.key", secrets.token_bytes(128), owner="munge", mode=0o400)
-    if not params.bare:
-        for node in params.gpu_nodes:
-            inventory = {"gpus": gpu_list(params.name, node, params.gpus)}
-            put(root, state.GPU_CONFIG.format(node=node), json.dumps(inventory, indent=1) + "\n")
+    for node in params.gpu_nodes:
+        inventory = {"gpus": gpu_list(params.name, node, params.gpus)}
+        put(root, state.GPU_CONFIG.format(node=node), json.dumps(inventory, indent=1) + "\n")
+    if params.bare:
+        put(root, "/etc/pip.conf", PIP_CONF)
+    else:
+        for name in ("job_submit.lua", "cli_filter.lua", "plugstack.conf"):
+            put(root, f"/etc/slurm/{name}", (root / state.SOURCE_INSIDE.lstrip("/") / "etc/slurm" / name).read_text())
         _write_pool(root, params)
         if params.lupine:
             inventory = {"gpus": gpu_list(params.name, "lupine", lupine.GPUS)}

@@ -37,7 +37,7 @@ class LabParams:
     pool_auto_release: float = 600  # seconds after which the pool takes back an idle allocation
     pool_wait: int = 1800  # seconds that the pool's client waits for room
     pool_on_disconnect: str = "free"  # what the pool's server does with the allocation of a client that vanished
-    bare: bool = False  # plain Slurm, without this project and its stand-ins
+    bare: bool = False  # a site's Slurm and stand-in GPUs, nothing of this project: for the administrator's guide
     slurm: str = SLURM_VERSIONS[0]
     lupine: bool = False  # a LUPINE server (lupine.py), and a client node and partition of its own
     mps: bool = False  # a node and a partition of each of these backends (local.py)
@@ -65,6 +65,8 @@ class LabParams:
             raise LabError(f"slurm {self.slurm!r}: write {' or '.join(SLURM_VERSIONS)}")
         if self.pool_placement not in PLACEMENTS:
             raise LabError(f"pool-placement {self.pool_placement!r}: write {', '.join(PLACEMENTS)}")
+        if self.bare and (self.lupine or self.local_nodes):
+            raise LabError("bare: a site without this project has GPUs of its own alone: write no other backend")
         if self.pool_placement == "first_fit" and self.slurm == "24.11":
             raise LabError("pool-placement first_fit: Slurm 24.11 knows no | between licences: write pinned or flat")
 

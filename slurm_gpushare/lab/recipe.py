@@ -105,14 +105,12 @@ class Recipe:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def python_requirements(pyproject: str) -> tuple[str, ...]:
-    """Return what the product, its pages and its build need, from the text of pyproject.toml."""
+def python_requirements(pyproject: str, extras: tuple[str, ...] = ("html", "mariadb")) -> tuple[str, ...]:
+    """Return what the product with ``extras`` and its build need, from the text of pyproject.toml."""
     data = tomllib.loads(pyproject)
     project = data["project"]
-    extras = project["optional-dependencies"]
-    return tuple(
-        sorted({*project["dependencies"], *extras["html"], *extras["mariadb"], *data["build-system"]["requires"]})
-    )
+    optional = [requirement for extra in extras for requirement in project["optional-dependencies"][extra]]
+    return tuple(sorted({*project["dependencies"], *optional, *data["build-system"]["requires"]}))
 
 
 def read_recipe(source: Path, slurm: str = "24.11") -> Recipe:

@@ -5,12 +5,13 @@ A half-built one never has the name of a finished one: it is built beside and re
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slurm_gpushare.lab import kernel, mirror, pipconfig
@@ -18,6 +19,10 @@ from slurm_gpushare.lab.progress import Progress, StepFailed
 from slurm_gpushare.lab.recipe import UNSTABLE, Recipe
 
 BUILDING = ".building-"
+# A root file system below, a layer of one's own above; the command follows.
+OVERLAY = (
+    'mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" overlay "$2/root" || exit; shift 2; exec "$@"'
+)
 
 
 def prefix(recipe: Recipe) -> str:
@@ -62,6 +67,44 @@ def ensure(cache: Path, recipe: Recipe, progress: Progress) -> Path:
         finally:
             shutil.rmtree(building, ignore_errors=True)
         _remove_old(cache, prefix(recipe), keep=target.parent)
+    return target
+
+
+def ensure_wheels(cache: Path, recipe: Recipe, requirements: tuple[str, ...], progress: Progress) -> Path:
+    """Return a folder with wheels of ``requirements`` and all that they need, for the Python of ``recipe``.
+
+    With it pip installs them without a network. Kept beside the root file system, and removed with it.
+    """
+    root = ensure(cache, recipe, progress)
+    name = hashlib.sha256("\n".join(requirements).encode()).hexdigest()[:16]
+    target = root.parent / f"wheels-{name}"
+    with _lock(cache / "lock"):
+        if target.is_dir():
+            return target
+        building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=cache))
+        what = f"{recipe.what}: wheels of Python packages"
+        try:
+            for folder in ("upper", "work", "root"):
+                (building / folder).mkdir()
+            (building / "upper/wheels").mkdir()
+            with open(cache / "build.log", "wb") as log, progress.step(what):
+                environment = pipconfig.read_host()
+                binds = [path for path in pipconfig.local_paths(environment) if os.path.exists(path)]
+                binds += [path for path in ("/etc/resolv.conf", "/etc/hosts") if os.path.exists(path)]
+                argv = [f"{recipe.venv}/bin/python3", "-m", "pip", "wheel", "--no-cache-dir", "--wheel-dir=/wheels"]
+                layer = [OVERLAY, "sh", str(root), str(building)]
+                _inside(
+                    building / "root",
+                    [*argv, *requirements],
+                    log,
+                    what,
+                    binds=binds,
+                    environment=environment,
+                    before=["unshare", "--mount", "--", "sh", "-c", *layer],
+                )
+            (building / "upper/wheels").rename(target)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
     return target
 
 
@@ -185,8 +228,20 @@ def _python(recipe: Recipe, root: Path, log, what: str) -> None:
     _inside(root, install, log, what, binds=binds, environment={**environment, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
 
 
-def _inside(root: Path, argv: list[str], log, what: str, *, binds: list[str], environment: dict[str, str]) -> None:
-    """Run ``argv`` as root inside ``root``, with the host's network; ``binds`` are host paths, read-only."""
+def _inside(
+    root: Path,
+    argv: list[str],
+    log,
+    what: str,
+    *,
+    binds: list[str],
+    environment: dict[str, str],
+    before: Sequence[str] = (),
+) -> None:
+    """Run ``argv`` as root inside ``root``, with the host's network; ``binds`` are host paths, read-only.
+
+    ``before`` is a command that makes ``root`` what it is and goes on as the command that follows it.
+    """
     created = [path for path in (_first_missing(root, bind) for bind in binds) if path is not None]
     bwrap = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--bind", str(root), "/"]
     bwrap += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
@@ -197,7 +252,7 @@ def _inside(root: Path, argv: list[str], log, what: str, *, binds: list[str], en
     for key, value in environment.items():
         bwrap += ["--setenv", key, value]
     try:
-        _run([*bwrap, "--", *argv], log, what)
+        _run([*before, *bwrap, "--", *argv], log, what)
     finally:
         # bwrap makes the mount points of its binds; they are not part of the recipe.
         for path in created:

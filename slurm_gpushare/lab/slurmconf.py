@@ -56,32 +56,36 @@ def slurm_conf(params: LabParams) -> str:
         "SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=100000,bf_interval=2,"
         "bf_min_age_reserve=0,bf_continue",
         "",
-        "GresTypes=gpu,shard,bitfusion,nvme" + (",lupine" if params.lupine else ""),
-        "Licenses=matlab:4" + (f",bitfusion:{slices}" if flat else ""),
-        "PrologFlags=Alloc",
-        "",
         "AccountingStorageType=accounting_storage/slurmdbd",
         f"AccountingStorageHost={CONTROLLER}",
         "AccountingStorageEnforce=associations,limits",
-        "AccountingStorageTRES=gres/gpu,gres/shard,gres/bitfusion"
-        + (",license/bitfusion" if flat else "")
-        + (",gres/lupine" if params.lupine else "")
-        + "".join(f",gres/gpu:{name}" for node in local.nodes(params) if not node.shared for name in node.types),
-        "AccountingStoreFlags=job_comment,job_extra",
+        "",
     ]
-    if not params.bare:
+    if params.bare:
+        # A site that gives whole GPUs. What docs/install.md changes of it, its test changes.
+        lines += ["GresTypes=gpu", "AccountingStorageTRES=gres/gpu"]
+    else:
         lines += [
-            "",
+            "GresTypes=gpu,shard,bitfusion,nvme" + (",lupine" if params.lupine else ""),
+            "AccountingStorageTRES=gres/gpu,gres/shard,gres/bitfusion"
+            + (",license/bitfusion" if flat else "")
+            + (",gres/lupine" if params.lupine else "")
+            + "".join(f",gres/gpu:{name}" for node in local.nodes(params) if not node.shared for name in node.types),
+            "AccountingStoreFlags=job_comment,job_extra",
+            "Licenses=matlab:4" + (f",bitfusion:{slices}" if flat else ""),
+            "PrologFlags=Alloc",
             "JobSubmitPlugins=lua",
             "CliFilterPlugins=lua",
             "PlugStackConfig=/etc/slurm/plugstack.conf",
-            "Prolog=/etc/slurm/prolog",
-            "Epilog=/etc/slurm/epilog",
+            "Prolog=/opt/gpushare/libexec/gpushare-prolog",
+            "Epilog=/opt/gpushare/libexec/gpushare-epilog",
         ]
     lines.append("")
     locals_ = {node.name: node for node in local.nodes(params)}
     for number, node in enumerate(params.all_nodes, start=1):
-        if node in params.gpu_nodes:
+        if params.bare:
+            gres = f"gpu:{GPU_TYPE}:{params.gpus}" if node in params.gpu_nodes else ""
+        elif node in params.gpu_nodes:
             gres = f"gpu:{GPU_TYPE}:{params.gpus},shard:{params.gpus * SHARDS_PER_GPU},nvme:{NVME}"
         elif node in params.lupine_nodes:
             gres = f"lupine:{lupine.SLICES}"
@@ -91,10 +95,16 @@ def slurm_conf(params: LabParams) -> str:
             gres = f"bitfusion:{slices}"
         lines.append(
             f"NodeName={node} NodeHostname={node} NodeAddr={ADDRESS} Port={18000 + number} CPUs={CPUS} "
-            f"RealMemory={MEMORY_MIB} Gres={gres} State=UNKNOWN"
+            f"RealMemory={MEMORY_MIB} " + (f"Gres={gres} " if gres else "") + "State=UNKNOWN"
         )
+    lines.append("")
+    if params.bare:
+        lines += [
+            f"PartitionName=gpu Nodes={_range('n', params.nodes)} Default=YES State=UP",
+            f"PartitionName=cpu Nodes={_range('c', params.clients)} State=UP",
+        ]
+        return "\n".join(lines) + "\n"
     lines += [
-        "",
         f"PartitionName=shard Nodes={_range('n', params.nodes)} Default=YES State=UP",
         f"PartitionName=bitfusion Nodes={_range('c', params.clients)} State=UP",
     ]
@@ -108,8 +118,10 @@ def gres_conf(params: LabParams, autodetect: bool = False) -> str:
     slices = sum(server.gpus for server in pool.servers(params)) * SLICES_PER_GPU
     devices = f"/dev/nvidia[0-{params.gpus - 1}]" if params.gpus > 1 else "/dev/nvidia0"
     gpu_nodes = _range("n", params.nodes)
-    lines = [
-        f"NodeName={gpu_nodes} Name=gpu Type={GPU_TYPE} File={devices}",
+    lines = [f"NodeName={gpu_nodes} Name=gpu Type={GPU_TYPE} File={devices}"]
+    if params.bare:
+        return lines[0] + "\n"
+    lines += [
         f"NodeName={gpu_nodes} Name=shard Count={params.gpus * SHARDS_PER_GPU}",
         f"NodeName={gpu_nodes} Name=nvme Count={NVME} Flags=CountOnly",
         f"NodeName={_range('c', params.clients)} Name=bitfusion Count={slices} Flags=CountOnly",

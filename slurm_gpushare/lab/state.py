@@ -22,6 +22,7 @@ GPU_CONFIG = "/etc/lab/gpu-{node}.json"  # the GPUs of a node's stand-in
 NVML_PLUGIN = "usr/lib/x86_64-linux-gnu/slurm-wlm/gpu_nvml.so"
 NVML_FOLDER = "/usr/lib/nvidia-standin"
 SOURCE_INSIDE = "/usr/src/slurm-gpushare"
+WHEELS_INSIDE = "/usr/src/python-wheels"  # in a bare lab
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Runs inside the lab as pid 1 under the lab's own Python. Standard output takes J
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,10 +18,12 @@ from pathlib import Path
 
 from slurm_gpushare.lab import local, lupine, pool, spaces, state
 from slurm_gpushare.lab.params import ADDRESS, LabParams
+from slurm_gpushare.lab.standins.systemd import SYSTEMCTL
 
 DEADLINE = 60.0  # seconds for any one daemon; a ready machine needs one or two
 POLL = 0.05
 STANDINS = f"{state.SOURCE_INSIDE}/slurm_gpushare/lab/standins"
+SYSTEMD = "/run/systemd/system"  # where this is, systemd runs: sd_booted(3)
 PYTHON = "/opt/gpushare/bin/python3"
 GPU_SOCKET = "/dev/nvidia-standin/socket"
 SERVICE_PORT = 6827
@@ -189,11 +192,9 @@ def start_slurm(params: LabParams) -> None:
 def start_nodes(params: LabParams) -> None:
     """Make each node's namespaces; on GPU nodes the stand-in GPUs, elsewhere no NVML library."""
     with step("nodes"):
-        cover = None
-        if not params.bare:
-            cover = state.NVML_FOLDER
-            Path(cover).mkdir(parents=True, exist_ok=True)
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "no-nvml", cover], check=True)
+        cover = state.NVML_FOLDER
+        Path(cover).mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "no-nvml", cover], check=True)
         counts = gpu_counts(params)
         capabilities = {node.name: node.capabilities for node in local.nodes(params)}
         for node in params.all_nodes:
@@ -202,14 +203,13 @@ def start_nodes(params: LabParams) -> None:
         for server in measured_servers(params):
             NODES[server.name] = spaces.make_node(server.name, server.gpus, cover)
         spaces.write_table(NODES)
-    if params.bare:
-        return
     with step("stand-in GPUs"):
         for node in gpu_counts(params):
-            argv = [PYTHON, "-m", "slurm_gpushare.lab.standins.gpu.daemon"]
+            # The system's Python and the source tree: of the project a bare lab has nothing.
+            argv = ["/usr/bin/python3", "-m", "slurm_gpushare.lab.standins.gpu.daemon"]
             argv += ["--config", state.GPU_CONFIG.format(node=node), "--socket", GPU_SOCKET]
             in_node(node, lambda: os.mkdir(os.path.dirname(GPU_SOCKET), 0o755))
-            daemon = start(f"gpu-{node}", argv, node=node)
+            daemon = start(f"gpu-{node}", argv, node=node, environment={"PYTHONPATH": state.SOURCE_INSIDE})
             wait(f"gpu-{node}", daemon, lambda node=node: in_node(node, lambda: os.stat(GPU_SOCKET)), "listening")
 
 
@@ -238,11 +238,19 @@ def in_node(node: str, act: Callable[[], object]) -> bool:
 
 
 def install(params: LabParams) -> None:
-    """Install the project as an administrator would, and the stand-ins."""
-    for part in ["gpu", "bitfusion", *(name for name in ("lupine", "mps", "hami") if getattr(params, name))]:
+    """Install the stand-ins, and the project as an administrator would."""
+    parts = ["bitfusion", *(name for name in ("lupine", "mps", "hami") if getattr(params, name))]
+    for part in ["gpu", *([] if params.bare else parts)]:
         with step(f"stand-in {part}: build"):
             argv = ["make", "-C", f"{STANDINS}/{part}", "install"]
             run(f"install-{part}", argv, "the stand-in could not be installed")
+    if params.bare:
+        # In its own place, which apt knows alone.
+        os.rename("/usr/bin/systemctl", SYSTEMCTL)
+        shutil.copy(f"{STANDINS}/systemd/systemctl.sh", "/usr/bin/systemctl")
+        os.chmod("/usr/bin/systemctl", 0o755)
+        Path(SYSTEMD).mkdir(parents=True)
+        return
     with step("slurm-gpushare: make install"):
         # The lab has no network: what the build needs is in its virtual environment.
         argv = ["make", "-C", state.SOURCE_INSIDE, "install"]
@@ -299,8 +307,7 @@ def come_up(params: LabParams) -> None:
     os.chmod("/run/lab", 0o700)
     # bubblewrap masks parts of its /proc; without a whole one the kernel lets no user namespace mount its own.
     subprocess.run(["mount", "-t", "proc", "proc", "/run/lab/proc"], check=True)
-    if not params.bare:
-        install(params)
+    install(params)
     start_base()
     start_accounting(params)
     start_nodes(params)

@@ -246,7 +246,7 @@ def test_the_epilog_is_killed(pool: Cluster, kind: str, times: int | str) -> Non
     pool.run("scancel", str(held.job), user="alice")
     for _ in range(times if isinstance(times, int) else 1):
         first = until("its epilog", lambda: epilogs(pool))
-        victims = first if times != "all" else epilogs(pool, "/bin/sh /etc/slurm/epilog") + first
+        victims = first if times != "all" else epilogs(pool, "/bin/sh /opt/gpushare/libexec/gpushare-epilog") + first
         pool.run("kill", "-KILL", *victims)
         until("its death", lambda first=first: not set(first) & set(epilogs(pool)))
     kill(pool, "pool", "CONT")

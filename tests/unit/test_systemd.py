@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-UNITS = sorted((Path(__file__).resolve().parents[2] / "etc" / "systemd").iterdir())
+FOLDER = Path(__file__).resolve().parents[2] / "etc" / "systemd"
+UNITS = sorted(path for path in FOLDER.iterdir() if path.suffix != ".tmpfiles")
 
 
 def test_there_is_a_unit_for_each_that_runs_always():

@@ -44,3 +44,9 @@ def test_gpus_are_told_apart_and_stay_the_same() -> None:
     uuids = {gpu["uuid"] for gpu in first + gpu_list("lab", "n2", 2) + gpu_list("other", "n1", 2)}
     assert len(uuids) == 6
     assert [gpu["minor"] for gpu in first] == [0, 1]
+
+
+@pytest.mark.parametrize("backend", ["lupine", "mps", "mig", "vgpu", "hami"])
+def test_a_bare_lab_has_no_backend_of_ours(backend: str) -> None:
+    with pytest.raises(LabError, match="bare"):
+        LabParams(bare=True, **{backend: True})

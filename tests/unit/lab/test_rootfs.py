@@ -120,3 +120,23 @@ def test_one_file_of_a_package_is_taken_and_its_absence_borne(tmp_path: Path) ->
     (tools / "apt-get").write_text(f"#!/bin/sh\ncp {built} .\n")
     subprocess.run(hook, env=environment, check=True, capture_output=True)
     assert [path.relative_to(root).as_posix() for path in root.rglob("*.so")] == ["usr/lib/x/wanted.so"]
+
+
+def test_wheels_lie_beside_their_root_and_are_built_once(tmp_path, built, monkeypatch) -> None:
+    quiet = Progress(lambda line: None)
+    asked = []
+
+    def inside(root, argv, log, what, *, binds, environment, before=()) -> None:
+        if before:
+            asked.append(argv[-1])
+            (root.parent / "upper/wheels" / "a.whl").write_text("x")
+
+    monkeypatch.setattr(rootfs, "_inside", inside)
+    root = rootfs.ensure(tmp_path, RECIPE, quiet)
+    first = rootfs.ensure_wheels(tmp_path, RECIPE, ("a>=1",), quiet)
+    assert [path.name for path in first.iterdir()] == ["a.whl"]
+    assert first.parent == root.parent
+    assert rootfs.ensure_wheels(tmp_path, RECIPE, ("a>=1",), quiet) == first
+    assert rootfs.ensure_wheels(tmp_path, RECIPE, ("a>=2",), quiet) != first
+    assert asked == ["a>=1", "a>=2"]
+    assert not list(tmp_path.glob(rootfs.BUILDING + "*"))

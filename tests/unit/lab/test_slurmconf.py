@@ -36,10 +36,18 @@ def test_every_node_has_a_port_of_its_own() -> None:
     assert len(ports) == len(set(ports)) == 7
 
 
-def test_the_project_is_named_unless_bare() -> None:
+def test_a_bare_lab_is_a_site_that_gives_whole_gpus() -> None:
+    text = slurmconf.slurm_conf(LabParams(bare=True))
+    bare = settings(text)
+    ours = {"JobSubmitPlugins", "CliFilterPlugins", "PlugStackConfig", "Prolog", "Epilog"}
+    beside = {"PrologFlags", "AccountingStoreFlags", "Licenses"}
     full = settings(slurmconf.slurm_conf(LabParams()))
-    bare = settings(slurmconf.slurm_conf(LabParams(bare=True)))
-    assert set(full) - set(bare) == {"JobSubmitPlugins", "CliFilterPlugins", "PlugStackConfig", "Prolog", "Epilog"}
+    named = {"PartitionName=shard", "PartitionName=bitfusion"}
+    assert set(full) - set(bare) == ours | beside | named
+    assert (bare["GresTypes"], bare["AccountingStorageTRES"]) == ("gpu", "gres/gpu")
+    assert "Gres=gpu:p100:2 " in bare["NodeName=n1"] and "Gres" not in bare["NodeName=c1"]
+    assert not any(word in text for word in ("gpushare", "shard", "bitfusion"))
+    assert slurmconf.gres_conf(LabParams(bare=True)) == "NodeName=n[1-2] Name=gpu Type=p100 File=/dev/nvidia[0-1]\n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""What must answer: munge, slurmctld, the service, the agent, pools' servers; and the clock."""
+
+from slurm_gpushare.doctor.check import Finding, check, ok
+from slurm_gpushare.doctor.facts import Facts, Unseen
+
+CLOCK_WARN, CLOCK_FAIL = 2.0, 60.0  # seconds; munge refuses credentials of 300 s, reports join within seconds
+SAMPLE_OLD = 60.0  # seconds without news of an agent
+
+
+@check(
+    "munge", "munged gives a credential and takes it back.", "systemctl restart munge; its key is the same on all hosts"
+)
+def munge(facts: Facts) -> Finding:
+    """A round trip."""
+    fault = facts.value("munge")
+    return Finding("fail", f"munge: {fault}") if fault else ok("round trip")
+
+
+@check("slurm.controller", "slurmctld answers.", "systemctl status slurmctld on the controller; its log")
+def controller(facts: Facts) -> Finding:
+    """By `scontrol show config`."""
+    try:
+        facts.config()
+    except Unseen as error:
+        return Finding("fail", str(error))
+    return ok("slurmctld answers")
+
+
+@check(
+    "service",
+    "`gpushare serve` answers at the address that the policy says.",
+    "systemctl enable --now gpushare-serve on the accounting host; agent.service in the policy is its address",
+)
+def service(facts: Facts) -> Finding:
+    """Whatever it says of live measurements."""
+    url = facts.policy()["agent"]["service"]
+    if not url:
+        return Finding("skip", "the policy names no service: agent.service")
+    answer = facts.value("service")
+    return ok(f"{url} answers") if isinstance(answer, dict) else Finding("fail", str(answer))
+
+
+@check(
+    "service.agents",
+    "Agents of nodes have sent to the service of late.",
+    "systemctl status gpushare-agent on these nodes",
+    ("accounting", "controller"),
+)
+def agents(facts: Facts) -> Finding:
+    """Age of each agent's last news, in seconds."""
+    answer = facts.value("service")
+    if not isinstance(answer, dict):
+        return Finding("skip", "the service does not answer")
+    ages = {one["name"]: one["age"] for one in answer["agents"]}
+    if not ages:
+        return Finding("warn", "no agent has sent anything since the service was started")
+    late = [f"{name} ({age:.0f} s)" for name, age in sorted(ages.items()) if age > SAMPLE_OLD]
+    return Finding("warn", "silent: " + ", ".join(late)) if late else ok(f"{len(ages)} agents")
+
+
+@check(
+    "agent",
+    "The node's agent runs: without it nothing is measured (jobs run all the same).",
+    "systemctl enable --now gpushare-agent",
+    ("node",),
+)
+def agent(facts: Facts) -> Finding:
+    """Its socket takes a connection."""
+    fault = facts.value("agent")
+    return Finding("fail", fault) if fault else ok("its socket answers")
+
+
+@check(
+    "pool.servers",
+    "Servers of pools accept connections.",
+    "look at the server and the network between; backends.….servers in the policy has the addresses",
+    ("controller", "node", "login"),
+)
+def servers(facts: Facts) -> Finding:
+    """Each address of the policy's."""
+    silent = facts.value("silent_servers")
+    return Finding("fail", "; ".join(silent)) if silent else ok("each that the policy names, or none named")
+
+
+@check(
+    "clock",
+    "This host's clock and the service's agree: records are joined by time.",
+    "run chrony or systemd-timesyncd on both",
+)
+def clock(facts: Facts) -> Finding:
+    """By the Date of the service's answer."""
+    skew = abs(facts.value("clock_skew"))
+    if skew > CLOCK_WARN:
+        return Finding("fail" if skew > CLOCK_FAIL else "warn", f"{skew:.0f} s from the service's clock")
+    return ok(f"within {CLOCK_WARN:g} s of the service's")
