@@ -106,7 +106,11 @@ class Cluster:
         return json.loads(self.out("gpushare", "report", "jobs", "--format", "json", *options, user=user))
 
     def processes(self, job: int) -> dict[int, tuple[str, str]]:
-        """Return pid → (start time, argv) of all that descends from the job's slurmstepd or carries its id."""
+        """Return pid → (start time, argv) of all that descends from the job's slurmstepd or carries its id.
+
+        Each slurmstepd comes before the others: who kills them in this order has none left that could still tell
+        slurmctld of the end of a script.
+        """
         listed = {}
         for line in self.out("ps", "-eo", "pid=,ppid=,lstart=,args=").splitlines():
             words = line.split(maxsplit=7)
@@ -117,7 +121,8 @@ class Cluster:
         while True:
             more = {pid for pid, (parent, _, _) in listed.items() if parent in found} - found
             if not more:
-                return {pid: listed[pid][1:] for pid in found}
+                first = sorted(found, key=lambda pid: (not listed[pid][2].startswith("slurmstepd: "), pid))
+                return {pid: listed[pid][1:] for pid in first}
             found |= more
 
     def pool(self, server: int = 1) -> dict:

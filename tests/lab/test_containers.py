@@ -419,8 +419,11 @@ def test_mpi_by_pmix_over_two_nodes(lab: Cluster, slurms_image: str) -> None:
     env = ("PMIX_MCA_gds=hash",)
     words = ("-N2", "-n2", "--mpi=pmix", f"--container-image={slurms_image}", "python3", "/home/alice/pmix.py")
     assert srun(lab, *words, env=env, check=True).stdout == "0 0 0\n" * 2
-    # An image of its own sees the server's folder, too.
-    look = ("sh", "-c", "stat -c %U $PMIX_SERVER_TMPDIR")
+    # An image of its own sees the server's folder, too. The nodes have one /tmp here, where the first whose task ends
+    # removes Slurm's folder for this step from under the other: so each waits until both have looked.
+    lab.run("sh", "-c", "rm -f /home/alice/looked.*", user="alice")
+    wait = "until [ -e ~/looked.$((1 - SLURM_PROCID)) ]; do sleep 0.1; done"
+    look = ("sh", "-c", f'stat -c %U "$PMIX_SERVER_TMPDIR"; touch ~/looked.$SLURM_PROCID; {wait}')
     assert srun(lab, "-N2", "-n2", "--mpi=pmix", IMAGE, *look, env=env, check=True).stdout == "alice\n" * 2
 
 
