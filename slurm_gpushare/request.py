@@ -89,6 +89,7 @@ class Decision:
     set: dict[str, object]  # fields of the job that change; with a grant, ``extra`` is its text
     message: str | None  # one line for the user
     rule: str
+    observed: str | None = None  # what the policy would have done, where it only observes and would have done something
 
 
 def _per_task(text: str | None) -> str | None:

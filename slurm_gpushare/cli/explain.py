@@ -59,6 +59,7 @@ def canonical(name: str) -> str:
 @click.option("-A", "--account", help="Default: the user's, where Slurm's commands are installed.")
 @click.option("-q", "--qos", help="Default: that of the user's association, likewise.")
 @click.option("--policy", "policy_file", help=f"Default: {POLICY_YAML}, or the one that came with slurm-gpushare.")
+@click.option("--enforced", is_flag=True, help="As if the policy's mode were enforce.")
 @click.option(
     "--format",
     "output_format",
@@ -71,6 +72,7 @@ def canonical(name: str) -> str:
 def explain(
     ctx: click.Context,
     policy_file: str | None,
+    enforced: bool,
     output_format: str,
     user: str | None,
     account: str | None,
@@ -86,7 +88,8 @@ def explain(
 
     if policy_file is None:
         policy_file = POLICY_YAML if os.path.exists(POLICY_YAML) else os.path.join(shipped_etc(), "gpushare.yaml")
-    gpushare = Gpushare(to_lua(load_policy(policy_file).policy))
+    policy = load_policy(policy_file).policy
+    gpushare = Gpushare(to_lua(policy.model_copy(update={"mode": "enforce"}) if enforced else policy))
     options = {name: text for name in SPANK_OPTIONS if (text := words.pop(name)) is not None}
     user = user or pwd.getpwuid(os.getuid()).pw_name
     account = account or default_account(user)
@@ -101,10 +104,13 @@ def explain(
     grant = None if decision.grant is None else grant_to_dict(decision.grant)
     if output_format == "json":
         data = {"outcome": decision.outcome, "grant": grant, "message": decision.message, "rule": decision.rule}
+        data["observed"] = decision.observed
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
         click.echo(f"{decision.outcome}: {decision.message or decision.rule}")
         click.echo(f"rule: {decision.rule}")
+        if decision.observed is not None:
+            click.echo(f"observed: the policy would {decision.observed}")
         for field, value in sorted(decision.set.items()):
             click.echo(f"{field}: {value}")
     ctx.exit(EXIT_FAILED if decision.outcome == REFUSED else 0)

@@ -1,6 +1,7 @@
-"""`gpushare policy check|show|compile|slurm-limits|profiles|reference`."""
+"""`gpushare policy check|show|compile|observed|slurm-limits|profiles|reference`."""
 
 import os
+from collections.abc import Iterator
 
 import click
 
@@ -58,6 +59,31 @@ def compile_command(file: str, slurm_dir: str, node_file: str) -> None:
             fault = include_fault(stream.read())
         if fault is not None:
             click.echo(f"gpushare: {submit}: {fault}", err=True)
+
+
+@policy.command()
+@click.argument("logs", nargs=-1, metavar="[LOG]...")
+@format_option()
+def observed(logs: tuple[str, ...], output_format: str) -> None:
+    """Print what would have become of jobs while the policy only observes, from slurmctld's LOG (Slurm's, if none)."""
+    from slurm_gpushare.errors import PolicyError
+    from slurm_gpushare.policy.observed import COLUMNS, summarise
+    from slurm_gpushare.slurm.config import slurmctld_log
+
+    def lines() -> Iterator[str]:
+        for log in logs or (slurmctld_log(),):
+            try:
+                with open(log, encoding="utf-8", errors="replace") as stream:
+                    yield from stream
+            except OSError as error:
+                raise PolicyError(f"{log}: {error.strerror}: name slurmctld's log, or be one who may read it") from None
+
+    rows = summarise(lines())
+    if output_format == "table" and not rows:
+        click.echo("nothing: no job would have become anything else")
+        return
+    cells = {name: lambda names: ", ".join(names[:5]) + (", …" if len(names) > 5 else "") for name in COLUMNS[4:7]}
+    print_rows(rows, COLUMNS, output_format, cells=lambda name, value: cells.get(name, str)(value))
 
 
 @policy.command("slurm-limits")

@@ -63,7 +63,7 @@ def gather(role: str | None) -> Facts:
     if isinstance(values["plugin_path"], str):
         _add(files, values["plugin_path"], read=True)
     values["node_policy"] = policy = _seen(_node_policy, facts)
-    values["policy_fault"], values["compiled"], values["silent_servers"] = _policy()
+    values.update(_policy())
     values["munge"] = _seen(_munge)
     url = policy["agent"]["service"] if isinstance(policy, dict) else None
     if url:
@@ -184,25 +184,27 @@ def _node_policy(facts: Facts) -> dict:
     return json.loads(text)
 
 
-def _policy() -> tuple[object, object, object]:
-    """Return what is wrong with the policy (None), what it compiles to by path, and pools' servers that are silent."""
+def _policy() -> dict[str, object]:
+    """Return what is wrong with the policy (""), its mode, what it compiles to by path, and pools' silent servers."""
     from slurm_gpushare.cli.why import pool_servers, silent_servers
     from slurm_gpushare.errors import GpushareError
     from slurm_gpushare.policy.compile import to_lua, to_node_json
     from slurm_gpushare.policy.load import load_policy
 
-    unseen = Unseen(f"{POLICY_YAML}: not here: the policy is written elsewhere")
+    names = ("policy_fault", "policy_mode", "compiled", "silent_servers")
     if not os.path.exists(POLICY_YAML):
-        return unseen, unseen, unseen
+        return dict.fromkeys(names, Unseen(f"{POLICY_YAML}: not here: the policy is written elsewhere"))
     try:
         policy = load_policy(POLICY_YAML).policy
         compiled = {install.LUA_POLICY: to_lua(policy), NODE_POLICY: to_node_json(policy)}
     except GpushareError as error:
-        return " ".join(str(error).split("\n")), Unseen("the policy is not valid"), Unseen("the policy is not valid")
+        return dict.fromkeys(names, Unseen("the policy is not valid")) | {
+            "policy_fault": " ".join(str(error).split("\n"))
+        }
     except OSError as error:
-        unseen = Unseen(f"{POLICY_YAML}: {error.strerror}")
-        return unseen, unseen, unseen
-    return "", compiled, _seen(lambda: silent_servers(pool_servers()))
+        return dict.fromkeys(names, Unseen(f"{POLICY_YAML}: {error.strerror}"))
+    mode = policy.model_dump(include={"mode", "enforce"})
+    return dict(zip(names, ("", mode, compiled, _seen(lambda: silent_servers(pool_servers()))), strict=True))
 
 
 def _munge() -> str:

@@ -168,3 +168,20 @@ def valid(facts: Facts) -> Finding:
     """By the same reader as `gpushare policy check`."""
     fault = facts.value("policy_fault")
     return Finding("fail", fault) if fault else ok(f"{POLICY_YAML} is valid")
+
+
+@check(
+    "policy.mode",
+    "The policy is carried out on all jobs.",
+    "mode: enforce in the policy, then gpushare policy compile",
+    ("controller",),
+)
+def mode(facts: Facts) -> Finding:
+    """A site may want it otherwise; whose shares are refused looks here."""
+    found = facts.value("policy_mode")  # {"mode": …, "enforce": {"partitions": […], "accounts": […]}}
+    if found["mode"] == "enforce":
+        return ok("mode: enforce")
+    if found["mode"] == "off":
+        return Finding("warn", "mode: off: no new shares are given")
+    where = [f"{name} {', '.join(names)}" for name, names in found["enforce"].items() if names]
+    return Finding("warn", f"mode: observe: carried out for {' and '.join(where) or 'no job'}")

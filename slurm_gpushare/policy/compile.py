@@ -64,6 +64,9 @@ def to_lua(policy: Policy, members: Callable[[str], list[str]] = group_members) 
     rules = [lua_rule(policy, rule, members) for rule in policy.rules]
     table = {
         "v": LUA_VERSION,
+        "mode": None if policy.mode == "enforce" else policy.mode,
+        "enforce": {name: dict.fromkeys(names, True) for name, names in policy.enforce.model_dump().items()},
+        "operators": dict.fromkeys(policy.operators, True),
         "slices_per_gpu": policy.slices_per_gpu,
         "require_client": policy.require_client,
         "partitions": {name: partition.choices for name, partition in policy.partitions.items()},

@@ -113,4 +113,4 @@ def as_decision(data: dict) -> Decision:
     """Return what ``decide`` gave as a Decision; the grant is read from the text that Slurm would keep."""
     fields = data.get("set") or {}
     grant = decode_grant(fields["extra"]) if data["outcome"] == GRANTED else None
-    return Decision(data["outcome"], grant, fields, data.get("message"), data["rule"])
+    return Decision(data["outcome"], grant, fields, data.get("message"), data["rule"], data.get("observed"))

@@ -507,6 +507,13 @@ class Service(Settings):
     )
 
 
+class Enforce(Settings):
+    """Where the policy is carried out while its mode is `observe`."""
+
+    partitions: list[Name] = _setting("Slurm partitions; a job that names several needs one of them", [])
+    accounts: list[Name] = _setting("Slurm accounts, in all partitions", [])
+
+
 def _short_partition(value: object) -> object:
     return {"default": value} if isinstance(value, str) else value
 
@@ -514,6 +521,16 @@ def _short_partition(value: object) -> object:
 class Policy(Settings):
     """The whole file."""
 
+    mode: Annotated[Literal["enforce", "observe", "off"], Off] = _setting(
+        "enforce: jobs become what this file says; observe: they go to Slurm as they are, and slurmctld's log has what "
+        "would have become of them (`gpushare policy observed`); off: nothing is looked at. Jobs that have a share "
+        "keep it ([install.md](install.md#6-look-on))",
+        "enforce",
+    )
+    enforce: Enforce = _setting("where it is carried out already while the mode is `observe`", Enforce())
+    operators: list[Name] = _setting(
+        "users who are told at submission, too, what would have become of their job while the mode is `observe`", []
+    )
     slices_per_gpu: int = _setting(
         "into how many slices a GPU is divided; shares are rounded up to it", 100, ge=1, le=10000
     )

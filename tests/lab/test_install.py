@@ -130,6 +130,18 @@ def _verify_units(lab: Cluster) -> None:
     assert [line for line in done.stderr.splitlines() if "gpushare" in line] == []
 
 
+def _look_on(lab: Cluster) -> None:
+    """Step 6: until then whole GPUs are given as before, by Slurm's own shards too, and no share is."""
+    for own in ("gpu:1", "shard:25"):
+        assert "0" in lab.out("srun", f"--gres={own}", "printenv", "CUDA_VISIBLE_DEVICES", user="alice")
+    for ours in ("--gres=gpu:0.25", "--gpu-share=0.25"):
+        no = lab.run("sbatch", ours, "--wrap=true", user="alice", check=False)
+        assert no.returncode != 0 and "shares of GPUs are not given to this partition and account yet" in no.stderr
+    said = _section(lab, "6.")
+    # Both shares would have been given, and the shards that Slurm gave by their own name would not.
+    assert re.search(r"2 +grant +partition gpu", said) and re.search(r"1 +refuse +request", said), said
+
+
 @pytest.mark.parametrize("name", ["bare_cluster", "new_bare_cluster"], ids=["24.11", "26.05"])
 def test_the_guide_from_the_package_to_a_clean_host(name: str, request: pytest.FixtureRequest) -> None:
     lab: Cluster = request.getfixturevalue(name)
@@ -141,10 +153,12 @@ def test_the_guide_from_the_package_to_a_clean_host(name: str, request: pytest.F
     _ready(lab)
     _verify_units(lab)
     assert lab.read("/usr/share/bash-completion/completions/gpushare")
-    said = _section(lab, "6.")
+    _look_on(lab)
+    said = _section(lab, "7.")
     assert "GPU 0" in said
-    first = next(row for row in lab.report() if row["user"] == "alice")
-    assert (first["backend"], first["fraction"], first["state"]) == ("shard", 0.25, "COMPLETED")
+    first = max(lab.report(), key=lambda row: row["job_id"])
+    assert (first["user"], first["backend"], first["fraction"]) == ("alice", "shard", 0.25)
+    assert first["state"] == "COMPLETED"
 
     # An upgrade under a running and a pending job.
     running = _submit(lab, "0.75", 'until [ -e "$HOME/go" ]; do sleep 0.2; done')
@@ -168,7 +182,8 @@ def test_the_guide_from_the_package_to_a_clean_host(name: str, request: pytest.F
     lab.wait_running(last)
     _section(lab, "Disable")
     no = lab.run("sbatch", "--gres=gpu:0.5", "--wrap=true", user="alice", check=False)
-    assert no.returncode != 0 and "gpushare:" in no.stderr
+    assert no.returncode != 0 and "gpushare: gpu:0.5: shares of GPUs are not given here at present" in no.stderr
+    assert lab.out("srun", "--gres=gpu:1", "printenv", "CUDA_VISIBLE_DEVICES", user="alice") in ("0", "1")
     assert lab.wait(last) == "COMPLETED"
     assert _recorded(lab, last)["fraction"] == 0.5
 
@@ -195,6 +210,7 @@ def test_make_install_and_uninstall(bare_cluster: Cluster) -> None:
     for step in ("3.", "4.", "5."):
         _section(lab, step)
     _ready(lab)
+    _section(lab, "6.")
     job = _submit(lab, "0.25", "sleep 3")
     assert lab.wait(job) == "COMPLETED"
     assert _recorded(lab, job)["fraction"] == 0.25

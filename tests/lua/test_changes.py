@@ -4,6 +4,7 @@ import pytest
 
 from slurm_gpushare.grant import decode_grant
 from tests.lua.conftest import ALICE, Answer, Controller
+from tests.unit.test_grant import FIRST
 
 BOB = 1002
 RUNNING = 1
@@ -47,6 +48,18 @@ def test_another_share_is_decided_anew(controller, pool_job, asked: dict, slices
     assert (grant.slices, grant.request, grant.extra) == (slices, request_text, "mine")
     assert answer.job["tres_per_node"] == f"gres/bitfusion:{slices}" and answer.job["licenses"] == f"bitfusion:{slices}"
     assert "tres_per_job" not in answer.job and len(answer.told) == 1
+
+
+def test_a_grant_of_the_first_version_is_still_decided(controller) -> None:
+    job = {
+        **{"extra": FIRST, "partition": "shard", "tres_per_node": "gres/shard:25", "user_id": ALICE},
+        **{"min_nodes": 2, "max_nodes": 2, "job_state": 0},
+    }
+    answer = change(controller, job, tres_per_node="gres/gpu:0.5")
+    assert answer.status == 0, answer.told
+    grant = decode_grant(answer.job["extra"])
+    assert (grant.slices, grant.nodes, grant.extra) == (50, 2, 'mine "\n')
+    assert change(controller, job, extra="other").status == -1
 
 
 def test_more_nodes_take_more_of_the_pool(controller, pool_job) -> None:

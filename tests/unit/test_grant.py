@@ -19,6 +19,19 @@ def test_round_trip() -> None:
     assert decode_grant(text_of(memory=None)).memory is None
 
 
+# As version 0.1 wrote it, to the byte. Jobs wait for weeks: every later version reads it.
+FIRST = (
+    r'{"v":1,"backend":"shard","gpus":1,"fraction":0.25,"slices":25,"memory":4267704320,"nodes":2,'
+    r'"rule":"partition shard","request":"gpu:0.25","extra":"mine \"\u000a"}'
+)
+
+
+def test_what_the_first_version_wrote_is_read() -> None:
+    assert decode_grant(FIRST) == Grant(
+        "shard", 1, 0.25, 25, 4070 * 1024**2, 2, "partition shard", "gpu:0.25", 'mine "\n', 1
+    )
+
+
 def test_only_our_exact_beginning_is_a_grant() -> None:
     assert looks_like_grant('{"v":')
     for text in (None, "", "words", ' {"v":1}', '{ "v":1}', '{"V":1}'):

@@ -1,9 +1,9 @@
 -- The decision on a job: a grant and the resources that it takes, the job as it is, or a refusal.
 
 local part = ...
-local text, requests, rules, containers, place, fixed, pool, companions, grants =
+local text, requests, rules, containers, place, fixed, pool, companions, grants, mode =
   part("text"), part("request"), part("rules"), part("containers"), part("place"), part("fixed"), part("pool"),
-  part("companions"), part("grant")
+  part("companions"), part("grant"), part("mode")
 local refuse, show = text.refuse, text.show
 
 local M = {}
@@ -130,10 +130,8 @@ local function decide_share(policy, request, asks, others, rule)
   return { outcome = "granted", grant = grant, set = set, message = message, rule = rule.name, once = chosen }
 end
 
-local function consider(policy, request)
-  if grants.looks_like(request.extra) then
-    refuse("request", "--extra=%s: %s", show(request.extra), grants.FORGED)
-  elseif policy.require_client and not (request.marked or request.client) then
+local function decide_now(policy, request)
+  if policy.require_client and not (request.marked or request.client) then
     refuse("require_client", "this cluster takes jobs from its own login nodes alone, where Slurm's clients have "
       .. "CliFilterPlugins=lua: submit it there")
   end
@@ -158,6 +156,14 @@ local function consider(policy, request)
   return result
 end
 
+local function consider(policy, request)
+  if grants.looks_like(request.extra) then
+    refuse("request", "--extra=%s: %s", show(request.extra), grants.FORGED)
+  end
+  if mode.holds(policy, request) then return decide_now(policy, request) end
+  return mode.leave_alone(policy, request, decide_now)
+end
+
 -- Decide on one request.
 --   policy   the compiled policy
 --   request  { gres, tres_per_job, tres_per_task, tres_per_socket, licenses, extra, partitions = {names}, min_nodes,
@@ -167,7 +173,8 @@ end
 --              own --container, changes = in a change, the backend of the job's grant or true, options = {SPANK's} };
 --              nil, false or "" where the user said nothing, but partitions and options are always there
 -- Returns { outcome = "granted" | "untouched" | "refused", grant, set = fields to change, message, rule,
---   once = whether the next such request gets another answer }; nobody changes it afterwards.
+--   once = whether the next such request gets another answer, observed = what the policy would have done where it does
+--   nothing yet }; nobody changes it afterwards.
 function M.decide(policy, request)
   return text.catching_refusals(consider, policy, request)
 end

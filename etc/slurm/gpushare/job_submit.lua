@@ -77,7 +77,18 @@ local function mend_environment(job_desc)
   end
 end
 
-local function apply(job_desc, decision)
+-- What the policy would have done to a job, where it only observes: one line for slurmctld's log, which `gpushare policy
+-- observed` reads, and for operators.
+local function tell_observed(request, observed)
+  local function word(value) return (tostring(value or "-"):gsub("[^!-~]", "?")) end
+  local user = request.user
+  slurm.log_info("%s", string.format("gpushare: observed: user=%s account=%s partition=%s would %s", word(user),
+    word(request.account), word(table.concat(request.partitions, ",")), observed))
+  if policy.operators[user or ""] then slurm.log_user("%s", "gpushare: this policy would " .. observed) end
+end
+
+local function apply(job_desc, decision, request)
+  if decision.observed then tell_observed(request, decision.observed) end
   if decision.outcome == "refused" then return refuse(spelled(decision.message, job_desc)) end
   for field, value in pairs(decision.set) do job_desc[field] = value end
   if decision.set.gres and job_desc.script then mend_environment(job_desc) end
@@ -89,14 +100,14 @@ local function submit(job_desc, part_list, client)
   if broken then return without_policy(job_desc) end
   local request = gpushare.read_request(job_desc, part_list)
   request.client = client
-  return apply(job_desc, gpushare.decide(policy, request))
+  return apply(job_desc, gpushare.decide(policy, request), request)
 end
 
 local function modify(job_desc, job_rec, submit_uid)
   if submit_uid == 0 then return slurm.SUCCESS end  -- root may mend a job
   if broken then return without_policy(job_desc) end
   local change = gpushare.read_request(job_desc)
-  return apply(job_desc, gpushare.decide_change(policy, change, gpushare.read_record(job_rec, submit_uid)))
+  return apply(job_desc, gpushare.decide_change(policy, change, gpushare.read_record(job_rec, submit_uid)), change)
 end
 
 -- Run one of the two; whatever goes wrong refuses.

@@ -35,7 +35,7 @@ def test_a_grant(capsys) -> None:
         capsys, "--gres=gpu:0.25", "--partition=bitfusion", "--user=alice", "-N2", "-n", "4", "--extra=mine"
     )
     assert status == 0
-    assert list(data) == ["outcome", "grant", "message", "rule"]
+    assert list(data) == ["outcome", "grant", "message", "rule", "observed"]
     assert (data["outcome"], data["rule"]) == ("granted", "partition bitfusion")
     assert list(data["grant"]) == [
         "v", "backend", "gpus", "fraction", "slices", "memory", "nodes", "rule", "request", "extra",
@@ -47,7 +47,7 @@ def test_a_grant(capsys) -> None:
 def test_untouched_and_refused(capsys) -> None:
     assert decided(capsys, "-p", "shard") == (
         0,
-        {"outcome": "untouched", "grant": None, "message": None, "rule": "no GPU asked"},
+        {"outcome": "untouched", "grant": None, "message": None, "rule": "no GPU asked", "observed": None},
     )
     status, data = decided(capsys, "--gres=gpu:1.5", "-p", "shard")
     assert status == 1 and data["outcome"] == "refused" and data["grant"] is None and "gpu:2" in data["message"]
@@ -167,3 +167,19 @@ def test_options_of_containers(capsys, words, status, said) -> None:
     found, data = decided(capsys, *image, *words)
     assert (found, data["outcome"]) == (status, "refused" if status else "granted")
     assert said in (data["message"] or "")
+
+
+def test_a_policy_that_only_observes(capsys, tmp_path) -> None:
+    """What would become of the job at present, and what the policy would make of it."""
+    policy = tmp_path / "observe.yaml"
+    with open(SHIPPED, encoding="utf-8") as shipped:
+        policy.write_text(shipped.read().replace("mode: enforce", "mode: observe"))
+    asked = ["--gres=gpu:0.25", "-p", "bitfusion", f"--policy={policy}"]
+    status, data = decided(capsys, *asked)
+    assert (status, data["outcome"], data["rule"]) == (1, "refused", "mode observe")
+    fields = "gres=bitfusion:25 licenses=bitfusion:25 max_nodes=1 min_nodes=1"
+    assert data["observed"] == f"grant by partition bitfusion: {fields}"
+    assert run(*asked) == 1
+    assert "observed: the policy would grant by partition bitfusion: " in capsys.readouterr().out
+    status, data = decided(capsys, *asked, "--enforced")
+    assert (status, data["outcome"], data["observed"]) == (0, "granted", None)

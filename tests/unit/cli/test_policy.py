@@ -74,3 +74,43 @@ def test_profiles(capsys) -> None:
     assert [(row["backend"], row["fraction"], row["memory_mib"]) for row in found] == [("mig", "2/7", 9984)]
     assert run("profiles") == 0
     assert "2g.10gb" in capsys.readouterr().out
+
+
+def test_observed(capsys, tmp_path, monkeypatch) -> None:
+    log = tmp_path / "slurmctld.log"
+    log.write_text(
+        "[2026-03-29T01:59:59.124] lua: gpushare: observed: user=alice account=a partition=gpu"
+        " would refuse by rule r: no\n"
+    )
+    assert run("observed", str(log), "--format", "json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["jobs"], row["what"], row["users"]) == (1, "refuse", ["alice"])
+    assert run("observed", str(log), str(log)) == 0
+    assert "rule r" in capsys.readouterr().out
+    log.write_text("")
+    assert run("observed", str(log)) == 0
+    assert capsys.readouterr().out == "nothing: no job would have become anything else\n"
+    assert run("observed", str(tmp_path / "none")) == 1
+    assert "No such file or directory: name slurmctld's log" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("mode: of\n", "mode: 'of': "),
+        ("enforce: {partition: [gpu]}\n", "did you mean partitions?"),
+        ("operators: alice\n", "operators: 'alice': "),
+    ],
+)
+def test_a_mode_that_is_none(capsys, tmp_path, written: str, said: str) -> None:
+    policy = tmp_path / "gpushare.yaml"
+    policy.write_text(written)
+    assert run("check", str(policy)) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_yaml_reads_off_as_no(capsys, tmp_path) -> None:
+    policy = tmp_path / "gpushare.yaml"
+    policy.write_text("mode: off\n")
+    assert run("show", str(policy), "--format", "json") == 0
+    assert next(row["value"] for row in json.loads(capsys.readouterr().out) if row["key"] == "mode") == "off"

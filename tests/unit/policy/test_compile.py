@@ -51,6 +51,8 @@ def test_nothing_else_becomes_lua() -> None:
 def test_the_shipped_policy_as_slurmctld_reads_it(policy) -> None:
     assert from_lua(LUA.execute(to_lua(policy).encode())) == {
         "v": 1,
+        "enforce": {"partitions": {}, "accounts": {}},
+        "operators": {},
         "slices_per_gpu": 100,
         "require_client": False,
         "partitions": {"bitfusion": {1: "bitfusion"}, "shard": {1: "shard"}},

@@ -91,7 +91,7 @@ def test_all_errors_at_once_each_in_its_line() -> None:
         ("[1]", "f.yaml:1: the file has no settings"),
         ("a: [", "f.yaml:1: not YAML"),
         ("a: 1\nb:\n  c: }", "f.yaml:3: not YAML"),
-        ("what: 1", "f.yaml:1: what: is not a setting: known are slices_per_gpu, "),
+        ("what: 1", "f.yaml:1: what: is not a setting: known are mode, "),
         ("backends: {bitfusion: {servers: []}}", "f.yaml:1: backends.bitfusion.servers: []: "),
         ("backends:\n  bitfusion:\n    servers:\n    - address: x\n      gpus: 1",
          "f.yaml:4: backends.bitfusion.servers[0].address: 'x': write HOST:PORT"),
