@@ -135,17 +135,34 @@ int gpushare_submit_init(spank_t spank, int argc, char **argv)
 	return 0;
 }
 
-/* Say which of the folders to be mounted are not here. */
-static void look_for_mounts(const char *value)
+/*
+ * Tell job_submit where a path leads here, if that is another place than the one that is written. As advice alone: it
+ * has the user say sooner what the node would refuse, which looks for itself.
+ */
+static void hand_on_real_path(spank_t spank, const char *variable, const char *path)
 {
-	char path[PATH_MAX + 1];
-	struct stat found;
+	char *real = realpath(path, NULL);
 
-	for (const char *mount = value; mount != NULL;) {
+	if (real != NULL && strcmp(real, path) != 0)
+		spank_job_control_setenv(spank, variable, real, 1);
+	free(real);
+}
+
+/* Say which of the folders to be mounted are not here, and hand on where the others lead. */
+static void look_for_mounts(spank_t spank, const char *value)
+{
+	char path[PATH_MAX + 1], variable[VARIABLE_MAX];
+	struct stat found;
+	int number = 1;
+
+	for (const char *mount = value; mount != NULL; number++) {
 		size_t length = strcspn(mount, ",");
 
 		snprintf(path, sizeof(path), "%.*s", (int)strcspn(mount, ":"), mount);
-		if (stat(path, &found) != 0 && (errno == ENOENT || errno == ENOTDIR))
+		snprintf(variable, sizeof(variable), "GPUSHARE_REAL_MOUNT_%d", number);
+		if (stat(path, &found) == 0)
+			hand_on_real_path(spank, variable, path);
+		else if (errno == ENOENT || errno == ENOTDIR)
 			slurm_info("gpushare: --%s: '%.200s' is not on this host: unless the nodes have it, the job will fail",
 				   gpushare_option_name(OPTION_MOUNTS), path);
 		mount = mount[length] == ',' ? mount + length + 1 : NULL;
@@ -204,5 +221,7 @@ void gpushare_submit_init_post_opt(spank_t spank)
 		return;
 	if (image != NULL && image[0] == '/' && stat(image, &found) != 0 && (errno == ENOENT || errno == ENOTDIR))
 		refuse("--%s: there is no such image: %.200s", gpushare_option_name(OPTION_IMAGE), image);
-	look_for_mounts(given[OPTION_MOUNTS]);
+	if (image != NULL && image[0] == '/')
+		hand_on_real_path(spank, "GPUSHARE_REAL_IMAGE", image);
+	look_for_mounts(spank, given[OPTION_MOUNTS]);
 }

@@ -17,9 +17,9 @@ local function part(name)
   return loaded[name]
 end
 
-local decision, change, grant, job, remember, containers, rules, requests =
+local decision, change, grant, job, remember, containers, rules, requests, mode =
   part("decision"), part("change"), part("grant"), part("job"), part("remember"), part("containers"), part("rules"),
-  part("request")
+  part("request"), part("mode")
 
 return {
   POLICY_VERSION = 1,
@@ -29,6 +29,10 @@ return {
   take_mark = requests.take_mark,        -- (extra): whether cli_filter was there, and extra without its mark
   read_record = job.read_record,         -- (job_rec): Slurm's record of a job
   encode_grant = grant.encode,
+  -- (policy, request): lines for the user of a job with a container that was let in
+  advice = function(policy, request)
+    return mode.holds(policy, request) and containers.advice(policy, rules.find(policy, request), request) or {}
+  end,
   -- (policy, request): the names of the datasets that the request's user may use
   open_datasets = function(policy, request)
     return containers.open_datasets(policy, rules.find(policy, request), request.user)

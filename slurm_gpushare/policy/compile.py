@@ -56,10 +56,15 @@ def advice(name: str, section: Settings) -> str | None:
     return "nothing holds a job to its share" if enforces["memory"] == enforces["compute"] == "none" else None
 
 
-def to_lua(policy: Policy, members: Callable[[str], list[str]] = group_members) -> str:
+def to_lua(
+    policy: Policy,
+    members: Callable[[str], list[str]] = group_members,
+    realpath: Callable[[str], str] = os.path.realpath,
+) -> str:
     """Return the policy as a Lua chunk that returns a table, the same text for the same policy.
 
-    ``members`` expands a group. Raises PolicyError when it has no such group.
+    ``members`` expands a group. Raises PolicyError when it has no such group. ``realpath`` says where a folder of the
+    policy leads on this host, for advice to users.
     """
     rules = [lua_rule(policy, rule, members) for rule in policy.rules]
     table = {
@@ -85,6 +90,7 @@ def to_lua(policy: Policy, members: Callable[[str], list[str]] = group_members) 
             "mounts": list(policy.containers.mounts),
             "writable": policy.containers.writable,
         },
+        "real": _links([*_all(policy, "images"), *_all(policy, "mounts")], realpath) or None,
         "rules": rules,
         "index": index_rules(rules),
     }
@@ -241,6 +247,12 @@ def _idle(idle: Idle) -> dict | None:
     if idle.action == "off":
         return None
     return idle.model_dump() | {"exempt": [each.model_dump(exclude_none=True) for each in idle.exempt]}
+
+
+def _links(folders: list[str], realpath: Callable[[str], str]) -> dict[str, str]:
+    """Return where those of ``folders`` lead that are links, or lie behind one."""
+    plain = (folder for folder in folders if folder.startswith("/") and not {"*", "?"} & set(folder))
+    return {folder: real for folder in plain if (real := realpath(folder)) != folder}
 
 
 def _all(policy: Policy, name: str) -> list[str]:

@@ -34,7 +34,8 @@ def refused(done, status: int, said: str) -> None:
     """Check that a step ended by one line of ours and ran nothing."""
     # Slurm's client ends with 1 where the controller refuses, with 255 where the plugin does.
     assert done.returncode in ((1, 255) if status == 1 else (status,)), done
-    lines = [line for line in done.stderr.splitlines() if "gpushare: " in line]
+    # Of a link the user has been told at submission that it leads elsewhere.
+    lines = [line for line in done.stderr.splitlines() if "gpushare: " in line and " leads to " not in line]
     assert len(lines) == 1 and said in lines[0], done.stderr
     assert "RAN" not in done.stdout and "Traceback" not in done.stderr
 
@@ -266,6 +267,31 @@ def test_an_image_that_does_not_exist_fails_before_anything_is_allocated(lab: Cl
         f"{command}: error: gpushare: --container-image: there is no such image: /data/images/nosuch.sif\n",
     )
     assert lab.out("squeue", "-ho%A", "-tall") == before
+
+
+@pytest.fixture
+def leading_outside(lab: Cluster) -> Iterator[tuple[str, str]]:
+    """A link to an image and one to a folder, both where the policy allows such, that lead to where it does not."""
+    image, folder = "/data/images/outside.sif", "/scratch/outside"
+    lab.run("sh", "-c", f"cp {SIF} /opt/outside.sif; ln -s /opt/outside.sif {image}; ln -s /opt {folder}")
+    yield image, folder
+    lab.run("rm", image, folder, "/opt/outside.sif")
+
+
+@pytest.mark.parametrize("command", ["sbatch", "srun", "salloc"])
+def test_where_links_lead_is_said_at_submission_and_refused_by_the_node(
+    lab: Cluster, leading_outside: tuple[str, str], command: str
+) -> None:
+    image, folder = leading_outside
+    words = {"sbatch": ["--wait", "-o/dev/null", "--wrap=true"], "srun": ["true"], "salloc": ["srun", "true"]}[command]
+    for options, line in (
+        ([f"--container-image={image}"], f"--container-image={image} leads to /opt/outside.sif on this host"),
+        ([IMAGE, f"--container-mounts={folder}:/x"], f"--container-mounts={folder}:/x leads to /opt on this host"),
+    ):
+        done = lab.run(command, *options, *words, user="alice", check=False)
+        assert done.returncode == 77 and f"gpushare: {line}, which is not below " in done.stderr, done.stderr
+    done = lab.run("srun", IMAGE, "--container-mounts=/scratch:/x", "true", user="alice")
+    assert "leads to" not in done.stderr
 
 
 def test_an_image_that_vanished_meanwhile_fails_the_task_and_not_the_node(lab: Cluster) -> None:

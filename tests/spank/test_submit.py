@@ -311,3 +311,39 @@ def test_what_is_to_be_mounted_and_not_here_is_said(driver, tmp_path):
     assert outcome.all("init_post_opt") == [("0",)]
     (line,) = outcome.notices
     assert line.startswith("gpushare: --container-mounts: '/nosuch/b' is not on this host")
+
+
+@pytest.mark.parametrize("context", ["local", "allocator"])
+def test_where_paths_lead_here_is_handed_on(driver, context, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "image").touch()
+    (tmp_path / "link").symlink_to("real")
+    real, link = tmp_path / "real", tmp_path / "link"
+    mounts = f"{real}:/a,{link}:/b:ro,/nosuch/c:/c,{real}/../link:/d"
+    options = [f"option=container-image={link}/image", f"option=container-mounts={mounts}"]
+    words = [f"context={context}", "init", *options, "init_post_opt"]
+    outcome = driver(*words)
+    assert outcome.all("job") == [
+        ("GPUSHARE_REAL_IMAGE", f"{real}/image"),
+        ("GPUSHARE_REAL_MOUNT_2", f"{real}"),
+        ("GPUSHARE_REAL_MOUNT_4", f"{real}"),
+    ]
+    # Within a job this host may be a container, and where images are the nodes' alone nothing is known of them.
+    assert driver(*words, env={"SLURM_JOB_ID": "7"}).all("job") == []
+    assert driver("plugstack=see_images=no", *words).all("job") == []
+
+
+@pytest.mark.parametrize("value", ["{}/image", "docker://{}/link", "oras://h/i:1"])
+def test_a_path_that_leads_where_it_says_is_not(driver, value, tmp_path):
+    (tmp_path / "image").touch()
+    outcome = driver("context=local", "init", f"option=container-image={value.format(tmp_path)}", "init_post_opt")
+    assert outcome.all("job") == []
+
+
+def test_what_slurm_does_not_take_is_only_advice(driver, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    words = ["context=local", "init", f"option=container-image={tmp_path}/link", "init_post_opt"]
+    calls = driver(*words).calls
+    for call in range(1, calls + 1):
+        outcome = driver(f"fail-at={call}", *words)
+        assert outcome.status in (0, 1) and "Sanitizer" not in outcome.stderr

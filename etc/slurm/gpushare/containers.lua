@@ -139,6 +139,28 @@ function M.check(policy, rule, request)
   end
 end
 
+-- Where a path leads on the submitting host, in a line, if that lies outside; nil where all is well or nothing known.
+local function outside(policy, real, prefixes, option, written)
+  if not real or is_under(real, prefixes) then return nil end
+  -- The site's own folders may be links. What they lead to is what the controller sees.
+  for _, prefix in ipairs(prefixes) do
+    if is_under(real, { policy.real and policy.real[prefix] }) then return nil end
+  end
+  return string.format("--%s=%s leads to %s on this host, which is not below %s: where it does so on the nodes, too, the "
+    .. "job will fail", option, show(written), show(real), table.concat(prefixes, " or "))
+end
+
+-- Lines for the user of a job that was let in: what the nodes will refuse if paths lead there as they do where it was
+-- submitted. request.real has these, as the plugin found them: { image = path, [number of the mount] = path }.
+function M.advice(policy, rule, request)
+  local real, options, lines = request.real or {}, request.options, {}
+  lines[1] = outside(policy, real.image, rule.get("images"), "container-image", options.container_image)
+  for number, mount in ipairs(options.container_mounts and split(options.container_mounts, ",") or {}) do
+    lines[#lines + 1] = outside(policy, real[number], rule.get("mounts"), "container-mounts", mount)
+  end
+  return lines
+end
+
 -- Refuse a job with a GPU and without a container where one is required.
 function M.check_required(rule, request, what)
   if rule.get("container_required") and not request.options.container_image then

@@ -73,6 +73,18 @@ local LATER = {
   features = text_of, cpus_per_tres = text_of, mem_per_tres = text_of, tres_freq = text_of,
   num_tasks = number_of, ntasks_per_node = number_of, ntasks_per_tres = number_of, het_job_offset = number_of,
   array = function(job) return text_of(job, "array_inx") end,
+  real = function(job)  -- where paths lead on the submitting host; the user's own words, like all of the environment
+    local real
+    for _, entry in pairs(job.spank_job_env or {}) do
+      local name, path = entry:match("^GPUSHARE_REAL_([%u_%d]+)=(/.*)$")
+      local number = name and tonumber(name:match("^MOUNT_(%d%d?)$"))
+      if name == "IMAGE" or number then
+        real = real or {}
+        real[number or "image"] = path
+      end
+    end
+    return real
+  end,
   exclusive = function(job) return job.shared == 0 end,  -- --exclusive
   memory = function(job) return number_of(job, "min_mem_per_node") or number_of(job, "min_mem_per_cpu") end,
 }

@@ -100,7 +100,13 @@ local function submit(job_desc, part_list, client)
   if broken then return without_policy(job_desc) end
   local request = gpushare.read_request(job_desc, part_list)
   request.client = client
-  return apply(job_desc, gpushare.decide(policy, request), request)
+  local status = apply(job_desc, gpushare.decide(policy, request), request)
+  if status == slurm.SUCCESS and request.options.container_image then
+    for _, line in ipairs(gpushare.advice(policy, request)) do
+      slurm.log_user("%s", "gpushare: " .. spelled(line, job_desc))
+    end
+  end
+  return status
 end
 
 local function modify(job_desc, job_rec, submit_uid)
