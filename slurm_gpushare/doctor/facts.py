@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
+FETCHED = "/run/slurm/conf"
+
 _SETTING = re.compile(r"^(\w+)(?:\[\d+\])?\s*=\s*(.*?)\s*$", re.MULTILINE)
 
 
@@ -75,6 +77,16 @@ class Facts:
     def listed(self, name: str) -> list[str]:
         """Return a setting of slurm.conf that is a list with commas; raises Unseen."""
         return [word for value in self.config().get(name, []) for word in value.split(",") if word]
+
+    def place(self, path: str) -> str:
+        """Return where a file of Slurm's configuration is: at ``path``, or where Slurm keeps what a configless host
+        has fetched (slurm.conf(5), "configless"); raises Missing.
+        """
+        fetched = f"{FETCHED}/{path.rpartition('/')[2]}"
+        for each in (path, fetched):
+            if each in self.files:
+                return each
+        raise Missing(f"{path}: no such file")
 
     def policy(self) -> dict:
         """Return the policy that this host knows, as node.json writes it; raises Unseen."""

@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 from slurm_gpushare.doctor import install
 from slurm_gpushare.doctor.check import ROLES
-from slurm_gpushare.doctor.facts import Facts, File, Unseen
-from slurm_gpushare.paths import NODE_POLICY, POLICY_YAML, agent_socket
+from slurm_gpushare.doctor.facts import FETCHED, Facts, File, Unseen
+from slurm_gpushare.paths import NODE_POLICY, POLICY_YAML, agent_socket, spool_dir
 
 TIMEOUT = 10.0  # seconds for a command of Slurm's
 CONNECT = 2.0  # seconds for a connection
@@ -27,6 +27,7 @@ PLUGIN_DIRS = (
 )
 READ = (
     *(install.PLUGSTACK, install.SUBMIT, install.FILTER, install.LUA_POLICY, NODE_POLICY, "/etc/subuid", "/etc/subgid"),
+    *(f"{FETCHED}/plugstack.conf", f"{FETCHED}/cli_filter.lua"),
     *("/proc/sys/user/max_user_namespaces", "/proc/sys/kernel/unprivileged_userns_clone"),
 )
 SUID = (
@@ -55,7 +56,7 @@ def gather(role: str | None) -> Facts:
             _add(files, path, read=False)
     running = _seen(_running)
     facts.roles = facts.roles or roles_of(running if isinstance(running, set) else set())
-    included = [one for pattern in _includes(files) for one in sorted(glob.glob(pattern))]
+    included = [one for pattern in _includes(facts) for one in sorted(glob.glob(pattern))]
     for path in included:
         _add(files, path, read=True)
     values["plugstack_included"] = included
@@ -97,6 +98,7 @@ def _node(facts: Facts) -> None:
     values["nvml"] = _seen(_nvml)
     values["programs"] = {name: shutil.which(name) for name in ("nvidia-cuda-mps-control",)}
     values["agent"] = _seen(_agent, node)
+    values["spool"] = _seen(_spool, node)
     policy = values["node_policy"]
     if isinstance(policy, dict):
         values["runtime"] = _seen(_runtime, policy["container"]["runtime"])
@@ -160,9 +162,18 @@ def _running() -> set[str]:
     )
 
 
-def _includes(files: dict[str, File]) -> list[str]:
-    file = files.get(install.PLUGSTACK)
-    return install.includes(file.data.decode("utf-8", "replace")) if file and file.data else []
+def _includes(facts: Facts) -> list[str]:
+    """Return what plugstack.conf, wherever it is, includes; it is read here where it has a place of its own."""
+    try:
+        for path in facts.config().get("PlugStackConfig", []):
+            if path not in facts.files:
+                _add(facts.files, path, read=True)
+    except Unseen:
+        pass
+    try:
+        return install.includes(facts.text(install.plugstack_path(facts)))
+    except Unseen:
+        return []
 
 
 def _plugin_path(facts: Facts) -> str:
@@ -262,6 +273,33 @@ def _agent(node: str) -> str:
         except OSError as error:
             return f"{path}: {error.strerror or error}"
     return ""
+
+
+def _spool(node: str) -> dict[str, object]:
+    """Return how many records wait, were refused or are none, and since how many seconds the first waits."""
+    folder, found = spool_dir(node), {}
+    for name, file in (("waiting", "usage"), ("refused", "refused"), ("corrupt", "corrupt")):
+        path = os.path.join(folder, f"{file}.jsonl")
+        try:
+            with open(path, "rb") as stream:
+                lines = stream.readlines()
+        except FileNotFoundError:
+            lines = []
+        except OSError as error:
+            raise Unseen(f"{path}: {error.strerror} (not root)") from None
+        found[name] = len(lines)
+        if name == "waiting":
+            found["age"] = _age(lines[0]) if lines else None
+    return {"folder": folder, **found}
+
+
+def _age(line: bytes) -> float | None:
+    """Return seconds since what a line of the spool tells of ended; None for a line that is no record."""
+    try:
+        data = json.loads(line)
+        return time.time() - (data["ended"] if "ended" in data else data["hour"] + 3600)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _runtime(wanted: str) -> object:

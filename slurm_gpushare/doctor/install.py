@@ -4,13 +4,14 @@ import re
 
 from slurm_gpushare.doctor.check import Finding, check, ok
 from slurm_gpushare.doctor.elf import read_number
-from slurm_gpushare.doctor.facts import Facts, Missing
+from slurm_gpushare.doctor.facts import Facts, Missing, Unseen
 from slurm_gpushare.doctor.slurmconf import version_of
 from slurm_gpushare.paths import LAUNCHER, NODE_POLICY, POLICY_YAML, PREFIX
 from slurm_gpushare.policy.included import include_fault
 
 PLUGSTACK = "/etc/slurm/plugstack.conf"
 PLUGIN = "gpushare.so"
+PYXIS = "spank_pyxis.so"
 SUBMIT = "/etc/slurm/job_submit.lua"
 FILTER = "/etc/slurm/cli_filter.lua"
 LUA_POLICY = "/etc/slurm/gpushare_policy.lua"
@@ -23,14 +24,25 @@ TRUSTED = (
 SLURM_CLIENTS = ("controller", "login", "node")
 
 
-def plugin_lines(text: str) -> list[tuple[str, str, list[str]]]:
-    """Return (required or optional, path, arguments) of our lines in a plugstack.conf."""
+def plugin_lines(text: str, plugin: str = PLUGIN) -> list[tuple[str, str, list[str]]]:
+    """Return (required or optional, path, arguments) of a plugin's lines in a plugstack.conf."""
+    return [line for line in _lines(text) if line[1].rpartition("/")[2] == plugin]
+
+
+def _lines(text: str) -> list[tuple[str, str, list[str]]]:
     lines = [line.partition("#")[0].split() for line in text.splitlines()]
     return [
-        (words[0], words[1], words[2:])
-        for words in lines
-        if len(words) > 1 and words[0] in ("required", "optional") and words[1].rpartition("/")[2] == PLUGIN
+        (words[0], words[1], words[2:]) for words in lines if len(words) > 1 and words[0] in ("required", "optional")
     ]
+
+
+def plugstack_path(facts: Facts) -> str:
+    """Return where plugstack.conf is, as slurm.conf says where slurmctld answers; raises Missing."""
+    try:
+        said = facts.config().get("PlugStackConfig") or [PLUGSTACK]
+    except Unseen:
+        said = [PLUGSTACK]
+    return facts.place(said[0])
 
 
 def includes(text: str) -> list[str]:
@@ -38,10 +50,14 @@ def includes(text: str) -> list[str]:
     return re.findall(r"^\s*include\s+(\S+)", text, re.MULTILINE)
 
 
+def plugstack_texts(facts: Facts) -> list[str]:
+    """Return the text of plugstack.conf and of what it includes; raises Unseen."""
+    return [facts.text(plugstack_path(facts))] + [facts.text(path) for path in facts.value("plugstack_included")]
+
+
 def our_lines(facts: Facts) -> list[tuple[str, str, list[str]]]:
     """Return our lines of plugstack.conf and what it includes; raises Unseen."""
-    texts = [facts.text(PLUGSTACK)] + [facts.text(path) for path in facts.value("plugstack_included")]
-    return [line for text in texts for line in plugin_lines(text)]
+    return [line for text in plugstack_texts(facts) for line in plugin_lines(text)]
 
 
 @check(
@@ -53,15 +69,36 @@ def our_lines(facts: Facts) -> list[tuple[str, str, list[str]]]:
 def plugstack(facts: Facts) -> Finding:
     """There is one line, and it says required."""
     try:
-        lines = our_lines(facts)
+        place, lines = plugstack_path(facts), our_lines(facts)
     except Missing as error:
         return Finding("fail", str(error))
     if len(lines) != 1:
-        return Finding("fail", f"{PLUGSTACK} names {PLUGIN} {len(lines)} times")
+        return Finding("fail", f"{place} names {PLUGIN} {len(lines)} times")
     kind, path, arguments = lines[0]
     if kind == "optional":
-        return Finding("fail", f"{PLUGSTACK} says `optional {path}`", f"write `required {path}` in its place")
+        return Finding("fail", f"{place} says `optional {path}`", f"write `required {path}` in its place")
     return ok(" ".join([kind, path, *arguments]))
+
+
+@check(
+    "install.pyxis",
+    "Beside pyxis our options have a prefix, and our line comes after its own: Slurm gives an option to the first that "
+    "has it.",
+    f"write `required {PYXIS}` and, below it, `required {PLUGIN} prefix=gpushare-`: docs/coexistence.md",
+    SLURM_CLIENTS,
+)
+def pyxis(facts: Facts) -> Finding:
+    """By the lines of plugstack.conf; of lines in several files the order is not known."""
+    texts = plugstack_texts(facts)
+    if not any(plugin_lines(text, PYXIS) for text in texts):
+        return ok("pyxis is not in plugstack.conf")
+    if not all(any(word.startswith("prefix=") for word in line[2]) for line in our_lines(facts)):
+        return Finding("fail", f"{PLUGIN} and {PYXIS} have options of the same names")
+    for text in texts:
+        names = [line[1].rpartition("/")[2] for line in _lines(text)]
+        if PYXIS in names and PLUGIN in names and names.index(PLUGIN) < names.index(PYXIS):
+            return Finding("fail", f"{PLUGIN} comes before {PYXIS}: our launcher would be started in its containers")
+    return ok("after pyxis, with a prefix")
 
 
 @check(
@@ -112,12 +149,12 @@ def job_submit(facts: Facts) -> Finding:
 def cli_filter(facts: Facts) -> Finding:
     """By its text, comments left out."""
     try:
-        text = facts.text(FILTER)
+        path = facts.place(FILTER)
     except Missing as error:
         return Finding("fail", str(error))
-    if any("gpushare/cli_filter.lua" in line.split("--", 1)[0] for line in text.splitlines()):
-        return ok(f"{FILTER} includes ours")
-    return Finding("fail", f"{FILTER} includes nothing of slurm-gpushare")
+    if any("gpushare/cli_filter.lua" in line.split("--", 1)[0] for line in facts.text(path).splitlines()):
+        return ok(f"{path} includes ours")
+    return Finding("fail", f"{path} includes nothing of slurm-gpushare")
 
 
 @check(

@@ -4,6 +4,7 @@ from slurm_gpushare.doctor.check import Finding, check, ok
 from slurm_gpushare.doctor.facts import Facts, Unseen
 
 CLOCK_WARN, CLOCK_FAIL = 2.0, 60.0  # seconds; munge refuses credentials of 300 s, reports join within seconds
+WAITS_LONG = 600.0  # seconds that a record waits in the spool of an agent whose service answers
 SAMPLE_OLD = 60.0  # seconds without news of an agent
 
 
@@ -68,6 +69,23 @@ def agent(facts: Facts) -> Finding:
     """Its socket takes a connection."""
     fault = facts.value("agent")
     return Finding("fail", fault) if fault else ok("its socket answers")
+
+
+@check(
+    "agent.spool",
+    "What the agent measured reaches the service: nothing waits for long on the node's disk, nothing was refused.",
+    "the lines in refused.jsonl name the reason; for what waits, see the check `service` here and the agent's journal",
+    ("node",),
+)
+def spool(facts: Facts) -> Finding:
+    """Lines in the spool's files, and the age of the oldest that waits."""
+    found = facts.value("spool")  # folder; waiting, refused, corrupt: lines; age: seconds, or None
+    bad = [f"{found[name]} in {name}.jsonl" for name in ("refused", "corrupt") if found[name]]
+    if bad:
+        return Finding("warn", f"{found['folder']}: records that are kept and not sent: {', '.join(bad)}")
+    if found["waiting"] and (found["age"] or 0) > WAITS_LONG:
+        return Finding("warn", f"{found['folder']}: {found['waiting']} records wait, the first {found['age']:.0f} s")
+    return ok(f"{found['waiting']} records wait to be sent")
 
 
 @check(

@@ -46,6 +46,8 @@ def test_all_is_well(lab: Cluster) -> None:
 def test_faults_are_found(lab: Cluster) -> None:
     plugin = _doctor(lab, "--role=node", node="n1")["install.plugin"]["found"].split()[0]
     policy, socket = "/etc/gpushare/gpushare.yaml", "/run/gpushare/n1/agent.sock"
+    refused = "/var/spool/gpushare/n1/refused.jsonl"
+    kept = lab.run("cat", refused, node="n1", check=False).stdout
     lab.run("cp", "-p", PLUGSTACK, PLUGSTACK + ".kept")
     lab.run("cp", "-p", policy, policy + ".kept")
     lab.run("mv", plugin, plugin + ".kept")
@@ -53,18 +55,21 @@ def test_faults_are_found(lab: Cluster) -> None:
     try:
         lab.run("sed", "-i", "s/^required/optional/", PLUGSTACK)
         lab.run("sed", "-i", "$ a framework_memory: false", policy)
+        lab.run("tee", "-a", refused, stdin="one\n", node="n1")
         lines = _doctor(lab, "--role=node", node="n1", status=1)
     finally:
         lab.run("mv", PLUGSTACK + ".kept", PLUGSTACK)
         lab.run("mv", policy + ".kept", policy)
         lab.run("mv", plugin + ".kept", plugin)
         lab.run("mv", socket + ".kept", socket, node="n1")
+        lab.run("tee", refused, stdin=kept, node="n1")
     remedies = {name: line["remedy"] for name, line in lines.items() if line["status"] == "fail"}
     assert set(remedies) == {"install.plugin", "install.plugstack", "policy.compiled", "agent"}
     assert lines["install.plugin"]["found"] == f"{plugin}: no such file"
     assert remedies["install.plugstack"] == "write `required gpushare.so` in its place"
     assert remedies["policy.compiled"] == "gpushare policy compile"
     assert "the policy is newer" in lines["policy.compiled"]["found"]
+    assert lines["agent.spool"]["status"] == "warn" and "1 in refused.jsonl" in lines["agent.spool"]["found"]
     assert remedies["agent"] == "systemctl enable --now gpushare-agent"
 
 

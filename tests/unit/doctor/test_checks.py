@@ -42,6 +42,7 @@ POLICY = {
     },
     "agent": {"service": "http://login:6827"},
 }
+PYXIS = "required /usr/lib/slurm/spank_pyxis.so # of NVIDIA's\n"
 PLUGIN = "/usr/lib/slurm/gpushare.so"
 CONFIG_ARGV = ("scontrol", "show", "config")
 NODE_ARGV = ("scontrol", "show", "node", "n1", "-o")
@@ -111,6 +112,7 @@ def facts(plugin: bytes) -> Facts:
             "programs": {"nvidia-cuda-mps-control": "/usr/bin/nvidia-cuda-mps-control"},
             "runtime": ("/usr/bin/apptainer", "apptainer version 1.4.5"),
             "agent": "",
+            "spool": {"folder": "/var/spool/gpushare/n1", "waiting": 2, "age": 4.0, "refused": 0, "corrupt": 0},
         },
     )
 
@@ -197,6 +199,15 @@ BAD = [
     ("service.agents", "warn", "gpushare-agent", lambda f: say(f, "service", {"agents": []})),
     ("service.agents", "warn", "gpushare-agent", lambda f: say(f, "service", {"agents": [{"name": "n1", "age": 99}]})),
     ("agent", "fail", "gpushare-agent", lambda f: say(f, "agent", "agent.sock: Connection refused")),
+    ("agent.spool", "warn", "journal", lambda f: f.values["spool"].update(age=700.0)),
+    ("agent.spool", "warn", "refused.jsonl", lambda f: f.values["spool"].update(refused=1)),
+    ("install.pyxis", "fail", "prefix=", lambda f: put(f, install.PLUGSTACK, f"{PYXIS}required gpushare.so\n")),
+    (
+        "install.pyxis",
+        "fail",
+        "below it",
+        lambda f: put(f, install.PLUGSTACK, f"required gpushare.so prefix=a-\n{PYXIS}"),
+    ),
     ("pool.servers", "fail", "server", lambda f: say(f, "silent_servers", ["b1:56001 does not answer"])),
     ("clock", "warn", "chrony", lambda f: say(f, "clock_skew", -5.0)),
     ("clock", "fail", "chrony", lambda f: say(f, "clock_skew", 400.0)),
@@ -232,6 +243,28 @@ def test_a_host_of_which_nothing_is_seen_raises_nothing() -> None:
     findings = run_checks(subjects.CHECKS, blind)
     assert len(findings) == len(CHECKS)
     assert all(found.status in STATUSES and found.found for _, found in findings)
+
+
+def test_after_pyxis_with_a_prefix(facts: Facts) -> None:
+    put(facts, install.PLUGSTACK, f"{PYXIS}required gpushare.so prefix=gpushare-\n")
+    assert run_check(CHECKS["install.pyxis"], facts) == ok("after pyxis, with a prefix")
+
+
+def test_plugstack_where_slurm_says_that_it_is(facts: Facts) -> None:
+    put(facts, "/opt/slurm/etc/plugstack.conf", "optional gpushare.so\n")
+    conf(facts, PlugStackConfig="/opt/slurm/etc/plugstack.conf")
+    found = run_check(CHECKS["install.plugstack"], facts)
+    assert found.found == "/opt/slurm/etc/plugstack.conf says `optional gpushare.so`"
+
+
+def test_what_a_configless_host_has_fetched(facts: Facts) -> None:
+    for path in (install.PLUGSTACK, install.FILTER):
+        facts.files[f"/run/slurm/conf/{path.rpartition('/')[2]}"] = facts.files.pop(path)
+    conf(facts, PlugStackConfig=install.PLUGSTACK)
+    for name in ("install.plugstack", "install.cli_filter", "install.pyxis"):
+        assert run_check(CHECKS[name], facts).status == "ok", name
+    del facts.files["/run/slurm/conf/plugstack.conf"]
+    assert run_check(CHECKS["install.plugstack"], facts).found == f"{install.PLUGSTACK}: no such file"
 
 
 def test_a_file_that_is_not_ours_to_read_is_skipped(facts: Facts) -> None:
