@@ -16,7 +16,8 @@ python=$(readlink -f "$(command -v "$python")")
 "$root/bin/python3" -c '' 2>/dev/null || "$python" -m venv --clear "$root"
 "$root/bin/python3" -c 'import pip' 2>/dev/null || "$python" -m venv "$root"
 pip="$root/bin/python3 -m pip --disable-pip-version-check"
-"$root/bin/python3" -c 'import setuptools' 2>/dev/null || $pip install --quiet setuptools
+# Of its own accord it makes wheels from 70.1 on; Debian 12 puts an older one into each environment.
+"$root/bin/python3" -c 'import setuptools.command.bdist_wheel' 2>/dev/null || $pip install --quiet --upgrade 'setuptools>=70.1'
 # What setuptools left of an earlier build would be installed again, with modules that are no more.
 rm -rf build/lib build/bdist.*
 $pip install --quiet --no-warn-script-location --no-compile --no-build-isolation ".${extras:+[$extras]}"
