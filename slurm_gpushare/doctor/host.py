@@ -69,6 +69,7 @@ def gather(role: str | None) -> Facts:
     url = policy["agent"]["service"] if isinstance(policy, dict) else None
     if url:
         values["service"], values["clock_skew"] = _seen(_service, url), _seen(_skew, url)
+        values["store"] = _store(url) if isinstance(values["service"], dict) else Unseen("the service does not answer")
     else:
         values["clock_skew"] = Unseen("the policy names no service to compare with")
     if "node" in facts.roles:
@@ -236,6 +237,19 @@ def _service(url: str) -> object:
         return live(url)
     except StoreError as error:
         return str(error)
+
+
+def _store(url: str) -> str:
+    """Return "" where the service answers out of its database, else what it says."""
+    from slurm_gpushare.accounting.client import ask
+    from slurm_gpushare.accounting.selection import Selection
+    from slurm_gpushare.errors import StoreError
+
+    try:
+        ask(url, "jobs", Selection(time.time() - 1, time.time()))
+    except StoreError as error:
+        return str(error)
+    return ""
 
 
 def _skew(url: str) -> float:

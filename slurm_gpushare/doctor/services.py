@@ -42,6 +42,18 @@ def service(facts: Facts) -> Finding:
 
 
 @check(
+    "service.store",
+    "The service answers out of its database.",
+    "its journal (`journalctl -u gpushare-serve`), and the database that service.database in the policy names",
+    ("accounting", "controller"),
+)
+def store(facts: Facts) -> Finding:
+    """It reports on the last second."""
+    fault = facts.value("store")
+    return Finding("fail", fault) if fault else ok("it reports")
+
+
+@check(
     "service.agents",
     "Agents of nodes have sent to the service of late.",
     "systemctl status gpushare-agent on these nodes",
