@@ -135,16 +135,29 @@ int gpushare_submit_init(spank_t spank, int argc, char **argv)
 	return 0;
 }
 
+static bool is_printable(const char *text)
+{
+	while (*text != '\0' && !iscntrl((unsigned char)*text))
+		text++;
+	return *text == '\0';
+}
+
 /*
  * Tell job_submit where a path leads here, if that is another place than the one that is written. As advice alone: it
  * has the user say sooner what the node would refuse, which looks for itself.
  */
 static void hand_on_real_path(spank_t spank, const char *variable, const char *path)
 {
-	char *real = realpath(path, NULL);
+	static bool handed_on;
+	char *real = path != NULL && path[0] == '/' ? realpath(path, NULL) : NULL;
 
-	if (real != NULL && strcmp(real, path) != 0)
+	if (real != NULL && strcmp(real, path) != 0 && is_printable(real)) {
 		spank_job_control_setenv(spank, variable, real, 1);
+		handed_on = true;
+	} else if (handed_on) {
+		/* The components of a heterogeneous job have one environment, one after the other. */
+		spank_job_control_unsetenv(spank, variable);
+	}
 	free(real);
 }
 
@@ -160,9 +173,8 @@ static void look_for_mounts(spank_t spank, const char *value)
 
 		snprintf(path, sizeof(path), "%.*s", (int)strcspn(mount, ":"), mount);
 		snprintf(variable, sizeof(variable), "GPUSHARE_REAL_MOUNT_%d", number);
-		if (stat(path, &found) == 0)
-			hand_on_real_path(spank, variable, path);
-		else if (errno == ENOENT || errno == ENOTDIR)
+		hand_on_real_path(spank, variable, path);
+		if (stat(path, &found) != 0 && (errno == ENOENT || errno == ENOTDIR))
 			slurm_info("gpushare: --%s: '%.200s' is not on this host: unless the nodes have it, the job will fail",
 				   gpushare_option_name(OPTION_MOUNTS), path);
 		mount = mount[length] == ',' ? mount + length + 1 : NULL;
@@ -221,7 +233,6 @@ void gpushare_submit_init_post_opt(spank_t spank)
 		return;
 	if (image != NULL && image[0] == '/' && stat(image, &found) != 0 && (errno == ENOENT || errno == ENOTDIR))
 		refuse("--%s: there is no such image: %.200s", gpushare_option_name(OPTION_IMAGE), image);
-	if (image != NULL && image[0] == '/')
-		hand_on_real_path(spank, "GPUSHARE_REAL_IMAGE", image);
+	hand_on_real_path(spank, "GPUSHARE_REAL_IMAGE", image);
 	look_for_mounts(spank, given[OPTION_MOUNTS]);
 }

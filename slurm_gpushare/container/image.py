@@ -5,7 +5,7 @@ Standard library only and few imports: the launcher runs for every task.
 
 import os
 
-from slurm_gpushare.container.mounts import Found, open_source, within
+from slurm_gpushare.container.mounts import Found, fits, open_source, within
 from slurm_gpushare.errors import RefusedError
 
 OPTION = "--container-image"
@@ -85,7 +85,8 @@ def _user(uid: int) -> str:
 
 
 def _allowed_source(source: str, prefixes: tuple[str, ...]) -> bool:
-    """Tell whether ``source`` lies below one of the policy's sources, compared by component."""
-    if ".." in source.split("/") or not source.isprintable() or " " in source:
+    """Tell whether ``source`` lies below one of the policy's sources, compared by component as job_submit does."""
+    parts = source.split("/")
+    if ".." in parts or not source.isprintable() or " " in source:
         return False
-    return any("://" in prefix and (source + "/").startswith(prefix.rstrip("/") + "/") for prefix in prefixes)
+    return any("://" in prefix and fits(parts, prefix.rstrip("/").split("/")) for prefix in prefixes)

@@ -41,7 +41,7 @@ def within(path: str, prefixes: tuple[str, ...]) -> bool:
     """
     for prefix in prefixes:
         if "*" in prefix or "?" in prefix:
-            if _fits(path.split("/"), prefix.split("/")):
+            if fits(path.split("/"), prefix.split("/")):
                 return True
             continue
         real = os.path.realpath(prefix)
@@ -50,7 +50,8 @@ def within(path: str, prefixes: tuple[str, ...]) -> bool:
     return False
 
 
-def _fits(parts: list[str], patterns: list[str]) -> bool:
+def fits(parts: list[str], patterns: list[str]) -> bool:
+    """Tell whether ``parts`` begin with components that ``patterns`` allow, in which * and ? stand for text."""
     from fnmatch import fnmatchcase  # only sites with patterns pay for it
 
     # [ has no meaning in the policy's patterns.

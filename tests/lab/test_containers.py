@@ -294,6 +294,17 @@ def test_where_links_lead_is_said_at_submission_and_refused_by_the_node(
     assert "leads to" not in done.stderr
 
 
+def test_of_a_heterogeneous_job_it_is_said_of_the_component_whose_link_it_is(
+    lab: Cluster, leading_outside: tuple[str, str]
+) -> None:
+    link = f"--container-image={leading_outside[0]}"
+    for first, second, said in ((link, IMAGE, 0), (IMAGE, link, 1)):
+        done = lab.run("sbatch", "--hold", "-o/dev/null", first, ":", second, "--wrap=true", user="alice")
+        (line,) = [line for line in done.stderr.splitlines() if " leads to " in line]
+        assert line.startswith(f"sbatch: {said}: gpushare: {link} leads to /opt/outside.sif")
+        lab.run("scancel", done.stdout.split()[-1])
+
+
 def test_an_image_that_vanished_meanwhile_fails_the_task_and_not_the_node(lab: Cluster) -> None:
     lab.run("cp", SIF, "/home/alice/gone.sif", user="alice")
     job = lab.sbatch(

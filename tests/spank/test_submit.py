@@ -323,7 +323,7 @@ def test_where_paths_lead_here_is_handed_on(driver, context, tmp_path):
     options = [f"option=container-image={link}/image", f"option=container-mounts={mounts}"]
     words = [f"context={context}", "init", *options, "init_post_opt"]
     outcome = driver(*words)
-    assert outcome.all("job") == [
+    assert [told for told in outcome.all("job") if told[1] != "(unset)"] == [
         ("GPUSHARE_REAL_IMAGE", f"{real}/image"),
         ("GPUSHARE_REAL_MOUNT_2", f"{real}"),
         ("GPUSHARE_REAL_MOUNT_4", f"{real}"),
@@ -338,6 +338,26 @@ def test_a_path_that_leads_where_it_says_is_not(driver, value, tmp_path):
     (tmp_path / "image").touch()
     outcome = driver("context=local", "init", f"option=container-image={value.format(tmp_path)}", "init_post_opt")
     assert outcome.all("job") == []
+
+
+def test_what_one_component_of_a_job_was_told_is_not_the_nexts(driver, tmp_path):
+    """sbatch has one environment for all components of a heterogeneous job."""
+    (tmp_path / "image").touch()
+    (tmp_path / "link").symlink_to("image")
+    first = [f"option=container-image={tmp_path}/link", f"option=container-mounts={tmp_path}/link:/a"]
+    other = [f"option=container-image={tmp_path}/image", f"option=container-mounts={tmp_path}/image:/a"]
+    for second in (other, ["option=container-image=docker://h/i", other[1]]):
+        outcome = driver("context=allocator", "init", *first, "init_post_opt", *second, "init_post_opt")
+        names = ("GPUSHARE_REAL_IMAGE", "GPUSHARE_REAL_MOUNT_1")
+        told = [(name, f"{tmp_path}/image") for name in names]
+        assert outcome.all("job") == [*told, *((name, "(unset)") for name in names)]
+
+
+def test_a_path_with_control_characters_is_not_handed_on(driver, tmp_path):
+    (tmp_path / "a\x1bb").mkdir()
+    (tmp_path / "link").symlink_to("a\x1bb")
+    outcome = driver("context=local", "init", f"option=container-mounts={tmp_path}/link:/a", "init_post_opt")
+    assert outcome.all("job") == [] and outcome.notices == []
 
 
 def test_what_slurm_does_not_take_is_only_advice(driver, tmp_path):

@@ -69,10 +69,14 @@ def test_any_name_of_a_file_may_be_an_images(site, name):
         ("docker-daemon://registry.example.org/group/tool", False),
         ("oras://registry.example.org/group/tool", False),
         ("oras://registry.example.org/sifs/tool@sha256:0", True),
+        ("docker://registry.example.org/tools/blast:2.1", True),
+        ("docker://registry.example.org/tools/blast-other:2.1", False),
+        ("docker://registry.example.org/tools/x/blast:2.1", False),
     ],
 )
 def test_sources_below_those_of_the_policy(source: str, allowed: bool) -> None:
-    prefixes = ("/data", "docker://registry.example.org/group", "oras://registry.example.org/sifs")
+    tools = "docker://registry.example.org/tools/blast:*"
+    prefixes = ("/data", "docker://registry.example.org/group", "oras://registry.example.org/sifs", tools)
     if allowed:
         assert resolve_image(source, prefixes) == (source, None)
     else:
