@@ -24,7 +24,7 @@ install: ## install on a host of the cluster (as root); nothing is in force by t
 	$(MAKE) -C spank install BUILD=$(abspath $(BUILD))/spank DESTDIR=$(DESTDIR)
 	$(MAKE) -C etc/libexec/inside install BUILD=$(abspath $(BUILD))/inside DESTDIR=$(DESTDIR) LIBEXEC=$(PREFIX)/libexec
 	install -d $(root)/libexec/shield $(root)/share/gpushare $(lua)/gpushare $(DESTDIR)$(SYSTEMD_DIR) $(DESTDIR)$(TMPFILES_DIR) $(DESTDIR)$(SYSCONFDIR)/gpushare
-	install -m 0755 etc/libexec/gpushare-launch etc/libexec/gpushare-hook etc/libexec/gpushare-sweep $(root)/libexec/
+	install -m 0755 etc/libexec/gpushare-launch etc/libexec/gpushare-hook etc/libexec/gpushare-sweep etc/libexec/gpushare-health $(root)/libexec/
 	install -m 0755 etc/libexec/shield/squashfuse_ll $(root)/libexec/shield/squashfuse_ll
 	install -m 0644 etc/libexec/client.env $(root)/libexec/client.env
 	install -m 0755 etc/slurm/prolog $(root)/libexec/gpushare-prolog

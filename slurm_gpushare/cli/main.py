@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": ("slurm_gpushare.cli.doctor:doctor", "Check this host, or follow one job and say where it broke."),
     "explain": ("slurm_gpushare.cli.explain:explain", "Say what a request would become, and by which rule."),
     "export": ("slurm_gpushare.cli.export:export", "Write what is in the store into files: Parquet or CSV."),
+    "gpu": ("slurm_gpushare.cli.gpu:gpu", "Take a GPU, or a server of the pool, out of service and back."),
     "idle": ("slurm_gpushare.cli.idle:idle", "Warn, then end or requeue jobs that do not use their share."),
     "lab": ("slurm_gpushare.cli.lab:lab", "A whole Slurm cluster in a folder."),
     "policy": ("slurm_gpushare.cli.policy:policy", "Check, show and compile the policy."),

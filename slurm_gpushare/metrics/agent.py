@@ -20,8 +20,8 @@ from slurm_gpushare.errors import BrokenInstallation, GpushareError
 from slurm_gpushare.metrics.end_socket import EndSocket
 from slurm_gpushare.metrics.http_door import HttpDoor
 from slurm_gpushare.metrics.live_sender import LiveSender
+from slurm_gpushare.metrics.lost import LostGpus, WatchedNvml
 from slurm_gpushare.metrics.meter import Meter
-from slurm_gpushare.metrics.nvml import Nvml
 from slurm_gpushare.metrics.sender import Sender
 from slurm_gpushare.metrics.server import ServerMeter
 from slurm_gpushare.metrics.server_jobs import JobWatch, fetch_jobs, find_backend
@@ -137,7 +137,8 @@ def run(options: argparse.Namespace) -> int:
     signal.set_wakeup_fd(wake.fileno())  # so that a signal between the check and select ends select
     selector.register(woken, selectors.EVENT_READ, lambda: woken.recv(64))
     spooled = (lambda: None) if sender is None else sender.wake
-    nvml = Nvml(say=log, accounting=True)
+    lost = LostGpus(folder, log)
+    nvml = WatchedNvml(lost, say=log, accounting=True)
     watch = ends = None
     if backend is None:
         paths = {"run_dir": options.run_dir, "state_dir": options.state_dir, "python": options.python}
@@ -166,6 +167,7 @@ def run(options: argparse.Namespace) -> int:
         serve(meter, ends, selector, policy.agent_interval, lambda: bool(stop), told)
     finally:
         meter.close()
+        lost.forget()
         if door is not None:
             door.stop()
         if watch is not None:

@@ -14,6 +14,7 @@ from slurm_gpushare.accounting.export import TABLES, kinds
 from slurm_gpushare.accounting.report import RunReport
 from slurm_gpushare.accounting.usage_report import Sums
 from slurm_gpushare.cli.report.job import GPU_COLUMNS, RUN_COLUMNS
+from slurm_gpushare.drain.hold import Hold
 from slurm_gpushare.gpu_hour import GpuHour
 from slurm_gpushare.grant import Grant
 from slurm_gpushare.pool.compare import Difference, GpuState
@@ -136,6 +137,7 @@ _OBJECTS: tuple[tuple[str, str, type, Collection[str]], ...] = (
     ("`gpushare pool status`: `gpus`", "Of each GPU:", GpuState, ()),
     ("`gpushare pool status`: `differences`", "Of each:", Difference, ()),
     ("`gpushare pool status`: `jobs`", "Of each job of the pool:", PoolJob, ()),
+    ("`gpushare gpu list`", "A list; of each:", Hold, ()),
     ("`gpushare why`", "One object, with `job_id`, `state` and Slurm's `reason`, and:", Answer, ()),
     (
         "`gpushare explain`",

@@ -15,6 +15,7 @@ READ_ONLY = (
     ("completion",),
     ("datasets",),
     ("explain",),
+    ("gpu", "list"),
     *(("policy", name) for name in ("check", "profiles", "reference", "show", "slurm-limits")),
     *(("report", name) for name in ("advice", "chargeback", "efficiency", "job", "jobs", "usage")),
     ("status",),

@@ -65,11 +65,11 @@ class Controller:
         assert not isinstance(loaded, tuple), loaded
         loaded()
 
-    def submit(self, **fields: object) -> Answer:
-        """Submit a job with these fields of job_desc; the cluster's default partition is shard."""
+    def submit(self, uid: int = ALICE, **fields: object) -> Answer:
+        """Submit a job with these fields of job_desc as ``uid``; the cluster's default partition is shard."""
         fields = UNSET | fields
         parts = {name: {"flag_default": int(name == "shard")} for name in ("bitfusion", "pool2", "shard", "mig", "cpu")}
-        return self._call(b"slurm_job_submit", fields, self._parts(parts), ALICE)
+        return self._call(b"slurm_job_submit", fields, self._parts(parts), uid)
 
     def modify(self, record: dict, uid: int = ALICE, **fields: object) -> Answer:
         """Change the job ``record`` by these fields."""

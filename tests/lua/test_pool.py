@@ -223,3 +223,20 @@ def check_places(grant: Grant, licences: str) -> None:
             assert place.address == SETTINGS.servers[place.server]
             taken.update({f"gpu{gpu}@{place.server}": round(grant.fraction * 100) for gpu in place.gpus})
     assert taken == paid
+
+
+def test_a_server_that_is_out_of_service_is_chosen_last(tmp_path) -> None:
+    controller = install(tmp_path, POLICY.replace("PLACEMENT", "pinned"))
+    out, *others = GPUS
+
+    def reserve(*names: str) -> None:
+        listed = controller.runtime.table_from({name.encode(): controller.runtime.table() for name in names})
+        controller.runtime.eval("rawset")(controller.runtime.globals()[b"slurm"], b"reservations", listed)
+
+    reserve(f"gpushare-drain-{out}", "maintenance")
+    chosen = {submit(controller, "gpu:1").job["licenses"].partition("@")[2].partition(":")[0] for _ in range(20)}
+    assert chosen == set(others)
+    # Of a pool that is out of service as a whole jobs wait as always.
+    reserve(*(f"gpushare-drain-{name}" for name in GPUS))
+    chosen = {submit(controller, "gpu:1").job["licenses"].partition("@")[2].partition(":")[0] for _ in range(40)}
+    assert chosen == set(GPUS)

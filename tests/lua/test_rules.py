@@ -3,7 +3,7 @@
 import pytest
 
 from slurm_gpushare.grant import decode_grant
-from tests.lua.conftest import Controller, install
+from tests.lua.conftest import ROOT, Controller, install
 
 POLICY = """
 maximum_fraction: 2
@@ -196,3 +196,12 @@ def test_only_clients_with_the_filter(tmp_path) -> None:
     assert decode_grant(job["extra"]).extra == "own"
     forged = strict.submit(extra='gpushare.client=1,{"v":1}')
     assert forged.status == -1 and "gpushare's own" in forged.told[0]
+
+
+def test_roots_job_that_holds_a_gpu_is_under_no_rule(ruled) -> None:
+    """Of `gpushare gpu drain`; the rules give no whole GPU to anybody of that account."""
+    held = {"name": "gpushare-drain", "tres_per_node": "gres/gpu:1", "account": "course", "partition": "shard"}
+    assert ruled.submit(ROOT, **held, extra="gpushare.client=1").status == 0
+    assert "extra" not in ruled.submit(ROOT, **held, extra="gpushare.client=1").job
+    for refused in (ruled.submit(**held), ruled.submit(ROOT, **held | {"name": "other"})):
+        assert refused.status == -1 and "gives no whole GPUs" in refused.told[0]

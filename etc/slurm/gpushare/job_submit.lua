@@ -96,7 +96,15 @@ local function apply(job_desc, decision, request)
   return slurm.SUCCESS
 end
 
-local function submit(job_desc, part_list, client)
+-- A job of root's by which `gpushare gpu drain` keeps a GPU of a node from jobs: no limit of the policy is for it.
+local HOLDER = "gpushare-drain"
+
+local function submit(job_desc, part_list, client, submit_uid)
+  if submit_uid == 0 and job_desc.name == HOLDER and gpushare then
+    local marked, extra = gpushare.take_mark(job_desc.extra)
+    if marked then job_desc.extra = extra end
+    return slurm.SUCCESS
+  end
   if broken then return without_policy(job_desc) end
   local request = gpushare.read_request(job_desc, part_list)
   request.client = client
@@ -149,7 +157,7 @@ function slurm_job_submit(job_desc, part_list, submit_uid)
   -- The site's script may put its own words in the place of cli_filter's mark.
   local client = site_submit and gpushare and gpushare.take_mark(job_desc.extra) or nil
   local refused, fault = ask_site(site_submit, job_desc, part_list, submit_uid)
-  return refused or conclude(fault, guarded(submit, job_desc, part_list, client))
+  return refused or conclude(fault, guarded(submit, job_desc, part_list, client, submit_uid))
 end
 
 function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)

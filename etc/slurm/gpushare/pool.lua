@@ -39,12 +39,24 @@ local function groups_of(servers, size)
   return groups
 end
 
--- The least used group that is not taken yet. Equals follow each other from a place that a restart makes another one.
-local function least_used(state, groups, taken)
+-- The servers that `gpushare gpu drain` took out of service, as slurmctld shows its reservations here; outside of
+-- slurmctld nothing is known of them.
+local function out_of_service()
+  local found = {}
+  for name in pairs(slurm and rawget(slurm, "reservations") or {}) do
+    local server = name:match("^gpushare%-drain%-(.+)$")
+    if server then found[server] = true end
+  end
+  return found
+end
+
+-- The least used group that is not taken yet, of a server that is out of service only where no other is left. Equals
+-- follow each other from a place that a restart makes another one.
+local function least_used(state, groups, taken, out)
   local best, least
   for step = 1, #groups do
     local group = groups[(state.start + step) % #groups + 1]
-    local used = 0
+    local used = out[group[1]:match("@(.*)$")] and 1e9 or 0
     for _, name in ipairs(group) do used = used + (state.used[name] or 0) end
     if not taken[group] and (not least or used < least) then best, least = group, used end
   end
@@ -53,9 +65,9 @@ end
 
 -- Licences of GPUs that are chosen here, as often as allocations of this size fit into a GPU.
 local function choose(backend, groups, count, per_gpu, fit)
-  local state, licences, taken = state_of(backend), {}, {}
+  local state, licences, taken, out = state_of(backend), {}, {}, out_of_service()
   while count > 0 do
-    local group, here = least_used(state, groups, taken), math.min(count, fit)
+    local group, here = least_used(state, groups, taken, out), math.min(count, fit)
     taken[group], count = true, count - here
     for _, name in ipairs(group) do
       state.used[name] = (state.used[name] or 0) + here * per_gpu
