@@ -43,10 +43,8 @@ def drain(target: str, reason: str, partition: str | None) -> None:
     from slurm_gpushare.status.jobs import fetch_jobs
 
     name, number = parse_target(target)
-    target, comment = (
-        _target(name, number),
-        write_comment(_target(name, number), _caller(), time.time(), check_reason(reason)),
-    )
+    target = _target(name, number)
+    comment = write_comment(target, _caller(), time.time(), check_reason(reason))
     if number is not None:
         _drain_gpu(target, name, number, comment, partition)
         return
