@@ -85,17 +85,9 @@ def resume(target: str) -> None:
 @format_option()
 def list_(output_format: str) -> None:
     """Show what is out of service: since when, by whom, why, and which jobs still have shares there."""
-    from slurm_gpushare.drain import nodes, servers
-    from slurm_gpushare.slurm.config import slurm_user
-    from slurm_gpushare.status.jobs import fetch_jobs
+    from slurm_gpushare.drain.held import fetch_held
 
-    held = sorted(servers.fetch_holds().values(), key=lambda hold: hold.target)
-    jobs = fetch_jobs() if held else []
-    found = [servers.with_jobs(hold, jobs) for hold in held]
-    found += sorted(
-        (each.hold for each in nodes.fetch_holders(slurm_user()) if each.in_place), key=lambda hold: hold.target
-    )
-    rows = [asdict(hold) for hold in found]
+    rows = [asdict(hold) for hold in fetch_held()]
     if output_format != "json":
         rows = [{**row, "jobs": " ".join(map(str, row["jobs"])) or None} for row in rows]
     if rows or output_format != "table":

@@ -142,7 +142,8 @@ def _select(state: "Status", only: tuple[str, ...] | None, partition: str | None
         raise GpushareError(f"{what}: no node with GPUs, nor a pool's server, is called so: see `gpushare status`")
     names = {(place.kind, place.name) for place in places}
     gpus = tuple(gpu for gpu in state.gpus if (gpu.kind, gpu.node) in names)
-    return replace(state, gpus=gpus, places=places, elsewhere=())
+    held = tuple(hold for hold in state.out_of_service if (hold.kind, hold.target.partition(":")[0]) in names)
+    return replace(state, gpus=gpus, places=places, elsewhere=(), out_of_service=held)
 
 
 def _show(state: "Status", output_format: str, live: bool) -> None:
@@ -181,7 +182,8 @@ def _tables(state: "Status") -> None:
     if not state.gpus:
         click.echo("Slurm has no GPU on any node here, and the policy names none of a pool.")
     else:
-        rows = [row for gpu in state.gpus for row in _gpu_rows(gpu)]
+        held = {(hold.kind, hold.target) for hold in state.out_of_service}
+        rows = [row for gpu in state.gpus for row in _gpu_rows(gpu, held)]
         # Folded cells are read worse than a model that is not there; Slurm's type is.
         narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE
         columns = tuple(name for name in HEADINGS if not (narrow and name == "model"))
@@ -194,13 +196,15 @@ def _tables(state: "Status") -> None:
         click.echo(line)
 
 
-def _gpu_rows(gpu: "GpuStatus") -> list[dict]:
+def _gpu_rows(gpu: "GpuStatus", held: set[tuple[str, str]]) -> list[dict]:
     given, known = gpu.slices_given, gpu.slices_given is not None
     if not known and gpu.pool_used is not None:
         given = round(gpu.pool_used * gpu.slices)
     total = None if gpu.memory_total is None else round(gpu.memory_total / MIB)
     used = None if gpu.memory is None else round(gpu.memory / MIB)
     state = gpu.state if gpu.agent != "silent" or gpu.away else f"{gpu.state}, agent silent"
+    if held & {(gpu.kind, f"{gpu.node}:{gpu.gpu}"), (gpu.kind, gpu.node)}:
+        state = ", ".join(filter(None, (state, "out of service")))
     first = {
         "node": gpu.node,
         "gpu": str(gpu.gpu),
@@ -258,7 +262,7 @@ def summary(state: "Status") -> str:
 
 
 def troubles(state: "Status") -> list[str]:
-    """Return a line for each node that takes no job, with the reason, and for each agent that is silent."""
+    """Return a line for each node that takes no job, each silent agent, and what is out of service, with reasons."""
     lines = []
     for place in state.places:
         if place.away:
@@ -270,6 +274,9 @@ def troubles(state: "Status") -> list[str]:
         if place.agent == "silent":
             since = "never heard since the service started" if place.agent_age is None else _since(place.agent_age)
             lines.append(f"{place.name}: its agent is silent: {since}; see whether `gpushare agent` runs there")
+    for hold in state.out_of_service:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(hold.since))
+        lines.append(f"{hold.target}: out of service: {hold.reason} ({hold.by} {when})")
     return lines
 
 

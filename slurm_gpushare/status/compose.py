@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from slurm_gpushare import backends
+from slurm_gpushare.drain.hold import Hold
 from slurm_gpushare.errors import BrokenInstallation
 from slurm_gpushare.node_policy import NodePolicy
 from slurm_gpushare.pool.compare import AWAY, UNLISTED, PoolState
@@ -31,6 +32,7 @@ class Look:
     licences: dict[str, Licence] = field(default_factory=dict)
     pools: dict[str, PoolState] = field(default_factory=dict)  # by backend
     warnings: tuple[str, ...] = ()
+    held: Sequence[Hold] = ()  # what `gpushare gpu drain` took out of service
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Status:
     elsewhere: tuple[JobShare, ...]  # jobs with a share of GPUs that cannot be named
     places: tuple[Place, ...]
     warnings: tuple[str, ...]
+    out_of_service: tuple[Hold, ...] = ()  # of the places here, each as in `gpushare gpu list`
 
 
 def compose(look: Look) -> Status:
@@ -124,7 +127,7 @@ def compose(look: Look) -> Status:
         gpus += [gpu for _, them in found for gpu in them]
     shown = {job.job_id for gpu in gpus for job in gpu.jobs}
     elsewhere = tuple(_elsewhere(job, measured) for job in look.jobs if job.job_id not in shown)
-    return Status(look.now, tuple(gpus), elsewhere, tuple(places), look.warnings)
+    return Status(look.now, tuple(gpus), elsewhere, tuple(places), look.warnings, tuple(look.held))
 
 
 def natural(name: str) -> list:

@@ -3,6 +3,7 @@
 import os
 import time
 
+from slurm_gpushare.drain.held import fetch_held
 from slurm_gpushare.errors import GpushareError
 from slurm_gpushare.node_policy import NodePolicy, read_node_policy
 from slurm_gpushare.pool.compare import PoolState
@@ -21,7 +22,7 @@ def take_look(policy_file: str, node_policy: str, service: str | None) -> Look:
         Slurm cannot be asked.
     """
     warnings: list[str] = []
-    nodes, jobs = fetch_nodes(), fetch_jobs()
+    nodes, jobs, held = fetch_nodes(), fetch_jobs(), fetch_held()
     try:
         policy = read_node_policy(node_policy)
     except GpushareError as error:
@@ -30,7 +31,7 @@ def take_look(policy_file: str, node_policy: str, service: str | None) -> Look:
     licences = fetch_licences() if policy and any(each.servers for each in policy.backends.values()) else {}
     live = _ask_service(service or (policy and policy.service), warnings)
     pools = _ask_pools(policy_file, policy, warnings)
-    return Look(time.time(), nodes, jobs, policy, live, licences, pools, tuple(warnings))
+    return Look(time.time(), nodes, jobs, policy, live, licences, pools, tuple(warnings), held)
 
 
 def _ask_service(service: str | None, warnings: list[str]) -> dict | None:

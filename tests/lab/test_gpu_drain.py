@@ -121,6 +121,9 @@ def test_a_gpu_of_a_node(lab: Cluster) -> None:
     assert [job["JobState"] for job in waiting] == ["PENDING"] * 2
     assert {_gpu_of(lab, job) for job in jobs if lab.job(job)["JobState"] == "RUNNING"} == {1 - idle}
     assert lab.out("sinfo", "-hnn1", "-o%T").startswith("mixed")
+    status = lab.run("gpushare", "status", "-wn1", user="alice").stdout
+    assert status.count(", out of service") == 1
+    assert f"n1:{idle}: out of service: fan broken, see ticket=7 (root" in status
     lab.run("gpushare", "gpu", "resume", f"n1:{idle}")
     until("all of them run", lambda: {lab.job(job)["JobState"] for job in jobs} == {"RUNNING"})
     assert _held(lab) == []

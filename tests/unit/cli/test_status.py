@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+from dataclasses import asdict, replace
 
 import pytest
 from click.testing import CliRunner, Result
 
 from slurm_gpushare.cli import status as command
+from slurm_gpushare.drain.hold import Hold
 from slurm_gpushare.metrics.live import LiveJob
 from slurm_gpushare.slurm.command import SlurmError
 from slurm_gpushare.slurm.nodes import Gpu
@@ -65,7 +67,7 @@ def test_the_table_has_a_line_for_each_job_and_each_trouble(show) -> None:
 
 def test_json_is_the_whole_answer_with_null_for_what_is_not_known(show) -> None:
     data = json.loads(show("--format", "json").stdout)
-    assert list(data) == ["time", "gpus", "elsewhere", "places", "warnings"]
+    assert list(data) == ["time", "gpus", "elsewhere", "places", "warnings", "out_of_service"]
     first, second, third = data["gpus"]
     assert (first["slices_given"], first["slices_hidden"], first["sm"], first["age"]) == (55, 30, 0.5, 2.0)
     assert first["jobs"][0]["enforces"] == {"memory": "none", "compute": "none", "faults": "none"}
@@ -148,3 +150,16 @@ def test_what_is_enforced_in_few_words(levels: tuple, text: str) -> None:
 
 def test_an_unknown_enforcement_is_unknown() -> None:
     assert command.enforced_text(None) is None
+
+
+def test_what_is_out_of_service(show) -> None:
+    """By `gpushare gpu drain`: one GPU of a node that is in service itself."""
+    hold = Hold("n1:1", "node", 1_795_392_416.0, "root", "ECC errors", "job 17")
+    there = replace(FULL, held=(hold,))
+    lines = [" ".join(line.split()) for line in show(looks=(there,)).stdout.splitlines()]
+    assert [line for line in lines if ", out of service" in line] == [
+        "n1 1 p100 - mixed, out of service 100/100 - - - (not shown) - 1 - - - -"
+    ]
+    assert [line for line in lines if line.startswith("n1:1: out of service: ECC errors (root 20")]
+    assert json.loads(show("--format=json", looks=(there,)).stdout)["out_of_service"] == [{**asdict(hold), "jobs": []}]
+    assert json.loads(show("--format=json", "-w", "n2", looks=(there,)).stdout)["out_of_service"] == []

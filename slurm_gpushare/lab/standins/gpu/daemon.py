@@ -46,14 +46,15 @@ async def serve_client(gpus: Gpus, reader: asyncio.StreamReader, writer: asyncio
 
 async def serve(gpus: Gpus, path: str) -> None:
     """Serve until SIGTERM or SIGINT, then remove the socket. Raises LabError when the socket cannot be made."""
-    listener = bind(path)
-    try:
-        async with Serving() as serving:
+    async with Serving() as serving:
+        # Who finds the socket may send a signal, so the signals' handlers come before it.
+        listener = bind(path)
+        try:
             client = serving.client(partial(serve_client, gpus))
             serving.add(await asyncio.start_unix_server(client, sock=listener, limit=MAX_LINE))
             await serving.stopped.wait()
-    finally:
-        Path(path).unlink(missing_ok=True)  # from Python 3.13 on the server has removed it
+        finally:
+            Path(path).unlink(missing_ok=True)  # from Python 3.13 on the server removes it, too
 
 
 def main(argv: list[str] | None = None) -> int:
