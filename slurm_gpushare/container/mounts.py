@@ -3,6 +3,7 @@
 Standard library only and few imports: the launcher runs for every task.
 """
 
+import _thread  # threading takes two milliseconds to import
 import os
 
 from slurm_gpushare.errors import RefusedError
@@ -10,6 +11,38 @@ from slurm_gpushare.record import Record
 
 # Where containers have their first program (etc/libexec/inside/inside.c).
 INSIDE_FOLDER = "/.gpushare"
+# Seconds after which a task says what it waits for.
+PATIENCE = 20.0
+
+
+class Waiting:
+    """Says on standard error which path is waited for when that takes long.
+
+    A server of NFS that does not answer keeps whoever looks there waiting until it does (hard, nfs(5)), and then they
+    go on as if nothing had been: so does a task, but its user should know.
+    """
+
+    def __init__(self, path: str, what: str):
+        self.path, self.what = path, what
+        self.answered = _thread.allocate_lock()
+
+    def __enter__(self) -> None:
+        self.answered.acquire()
+        try:
+            _thread.start_new_thread(self._watch, ())
+        except RuntimeError:
+            pass  # the user's limit of processes is reached, and no line is worth a task
+
+    def __exit__(self, *_: object) -> None:
+        self.answered.release()
+
+    def _watch(self) -> None:
+        if not self.answered.acquire(timeout=PATIENCE):
+            line = (
+                f"gpushare: {self.what}: {self.path!r} has not answered on {os.uname().nodename} for {PATIENCE:.0f} s: "
+                "waiting for its file server\n"
+            )
+            os.write(2, line.encode(errors="backslashreplace"))
 
 
 class Found(Record):
@@ -93,6 +126,11 @@ def open_source(path: str, what: str) -> Found:
     RefusedError
         It does not exist or cannot be read, or its file system is dead.
     """
+    with Waiting(path, what):
+        return _open_source(path, what)
+
+
+def _open_source(path: str, what: str) -> Found:
     try:
         try:
             # The point makes a file system that is mounted on demand come.
@@ -165,6 +203,11 @@ def resolve_datasets(texts: tuple[str, ...], datasets: dict) -> list[Mount]:
 
 def is_mounted(path: str, what: str) -> bool:
     """Tell whether a file system is mounted at ``path``; raises RefusedError, begun by ``what``, for a dead one."""
+    with Waiting(path, what):
+        return _is_mounted(path, what)
+
+
+def _is_mounted(path: str, what: str) -> bool:
     try:
         os.stat(path)
     except FileNotFoundError:

@@ -1,16 +1,20 @@
+import _thread
 import csv
 import errno
 import os
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slurm_gpushare.container import mounts
 from slurm_gpushare.container.mounts import (
     Mount,
     bind_option,
     check_distinct,
     expectation,
+    is_mounted,
     mount_option,
     open_source,
     parse_mount,
@@ -285,6 +289,45 @@ def test_a_file_system_that_is_dead_is_a_clear_error(site, monkeypatch, call, nu
         # A file system that must be there is looked at first.
         mount_point = None if call == "open" else f"{site}/scratch"
         resolve_datasets(("d",), {"d": Dataset(f"{site}/scratch", "/d", "ro", mount_point)})
+
+
+@pytest.mark.parametrize(("look", "call", "rest_of_path"), [(open_source, "open", "/."), (is_mounted, "stat", "")])
+def test_what_does_not_answer_for_long_is_named_and_waited_for(site, monkeypatch, capfd, look, call, rest_of_path):
+    def slow(path, *rest, **named):
+        end = time.monotonic() + 30
+        while path == asked + rest_of_path and "\n" not in said[0] and time.monotonic() < end:
+            said[0] += capfd.readouterr().err
+            time.sleep(0.01)
+        return real(path, *rest, **named)
+
+    said, asked, real = [""], f"{site}/scratch", getattr(os, call)
+    monkeypatch.setattr(os, call, slow)
+    monkeypatch.setattr(mounts, "PATIENCE", 0.05)
+    look(asked, "--dataset=d")
+    begin = f"gpushare: --dataset=d: '{asked}' has not answered on {os.uname().nodename} for "
+    assert said[0].startswith(begin) and said[0].endswith(" s: waiting for its file server\n")
+    assert said[0].count("\n") == 1
+
+
+def test_what_answers_is_not_talked_of(site, monkeypatch, capfd):
+    monkeypatch.setattr(mounts, "PATIENCE", 5)
+    others = _thread._count()
+    open_source(f"{site}/scratch", "--dataset=d")
+    is_mounted(f"{site}/scratch", "--dataset=d")
+    with pytest.raises(RefusedError):
+        open_source(f"{site}/gone", "--dataset=d")
+    end = time.monotonic() + 30
+    while _thread._count() > others and time.monotonic() < end:
+        time.sleep(0.01)
+    assert (_thread._count(), capfd.readouterr().err) == (others, "")
+
+
+def test_a_user_who_may_start_no_thread_has_the_dataset_all_the_same(site, monkeypatch):
+    def full(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", full)
+    assert open_source(f"{site}/scratch", "--dataset=d")
 
 
 @pytest.mark.parametrize("name", ["nosuch", "Digits", "../digits", "/etc"])
