@@ -4,6 +4,7 @@ slurmd logs the output of a script that failed and drops that of one that did no
 Standard library only.
 """
 
+import os
 import sys
 import syslog
 
@@ -14,8 +15,19 @@ def tell(line: str) -> None:
     """Write ``line`` to stderr and, where one listens, to syslog: one line, whose words may be a user's."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(line.split()))[:LONGEST]
     print(f"gpushare: {line}", file=sys.stderr)
+    if _in_journal():
+        return  # systemd's: it would have the line twice
     syslog.openlog("gpushare", syslog.LOG_PID, syslog.LOG_DAEMON)
     syslog.syslog(syslog.LOG_WARNING, line)
+
+
+def _in_journal() -> bool:
+    """Tell whether stderr goes to systemd's journal, as of a unit's own process; JOURNAL_STREAM in systemd.exec(5)."""
+    try:
+        stream = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
 
 
 def reason(error: Exception) -> str:

@@ -1,4 +1,7 @@
+import os
 import syslog
+
+import pytest
 
 from slurm_gpushare.node import log
 
@@ -16,3 +19,14 @@ def test_what_is_told_is_one_printable_line_on_stderr_and_in_syslog(monkeypatch,
 def test_without_a_log_that_listens_nothing_fails(capsys):
     log.tell("two words")
     assert capsys.readouterr().err == "gpushare: two words\n"
+
+
+@pytest.mark.parametrize(("more", "told"), [(0, 0), (1, 1)])
+def test_the_journal_has_a_line_once(monkeypatch, capfd, more, told):
+    seen = []
+    monkeypatch.setattr(syslog, "syslog", lambda level, line: seen.append(line))
+    stream = os.fstat(2)
+    # As systemd sets it; a script of slurmd, which is a unit, has slurmd's and another stream.
+    monkeypatch.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino + more}")
+    log.tell("sweep: job 7")
+    assert (capfd.readouterr().err, len(seen)) == ("gpushare: sweep: job 7\n", told)
