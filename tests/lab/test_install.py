@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.cluster import GPUSHARE, Cluster, until
-from tests.lab.guide import GUIDE, Block, read_guide
+from tests.lab.guide import BLOCKS, do, follow
 
-BLOCKS = read_guide(GUIDE.read_text())
 NODES = ("n1", "n2")
 SOURCE = "/usr/src/slurm-gpushare"
 # What a host has of files, without what packages and daemons keep for themselves.
@@ -43,25 +42,6 @@ def bare_cluster() -> Iterator[Cluster]:
 def new_bare_cluster() -> Iterator[Cluster]:
     """The same with Slurm 26.05."""
     yield from _bare("testbare26", "26.05")
-
-
-def _do(lab: Cluster, block: Block, timeout: float = 120) -> str:
-    """Run a block as it stands, where it says; every command of it must succeed. Returns what it printed."""
-    # Hosts of the lab share one file system: what is installed on one is on every host.
-    where = {"on every node": [{"node": node} for node in NODES], "as a user": [{"user": "alice"}]}
-    said = ""
-    for options in where.get(block.host, [{}]):
-        done = lab.run("bash", "-e", stdin=block.text, check=False, timeout=timeout, **options)
-        assert done.returncode == 0, f"{block.section}, {block.host}, {options}:\n{done.stdout}\n{done.stderr}"
-        said += done.stdout + done.stderr
-    return said
-
-
-def _section(lab: Cluster, begins: str) -> str:
-    """Run all blocks of the section whose heading begins so."""
-    blocks = [block for block in BLOCKS if block.section.startswith(begins)]
-    assert blocks, begins
-    return "".join(_do(lab, block) for block in blocks)
 
 
 def _files(lab: Cluster) -> dict[str, str]:
@@ -137,7 +117,7 @@ def _look_on(lab: Cluster) -> None:
     for ours in ("--gres=gpu:0.25", "--gpu-share=0.25"):
         no = lab.run("sbatch", ours, "--wrap=true", user="alice", check=False)
         assert no.returncode != 0 and "shares of GPUs are not given to this partition and account yet" in no.stderr
-    said = _section(lab, "6.")
+    said = follow(lab, "6.")
     # Both shares would have been given, and the shards that Slurm gave by their own name would not.
     assert re.search(r"2 +grant +partition gpu", said) and re.search(r"1 +refuse +request", said), said
 
@@ -149,12 +129,12 @@ def test_the_guide_from_the_package_to_a_clean_host(name: str, request: pytest.F
     assert not any("gpushare" in path for path in files)
 
     for step in ("1.", "2.", "3.", "4.", "5."):
-        _section(lab, step)
+        follow(lab, step)
     _ready(lab)
     _verify_units(lab)
     assert lab.read("/usr/share/bash-completion/completions/gpushare")
     _look_on(lab)
-    said = _section(lab, "7.")
+    said = follow(lab, "7.")
     assert "GPU 0" in said
     first = max(lab.report(), key=lambda row: row["job_id"])
     assert (first["user"], first["backend"], first["fraction"]) == ("alice", "shard", 0.25)
@@ -167,7 +147,7 @@ def test_the_guide_from_the_package_to_a_clean_host(name: str, request: pytest.F
         "alice", "--gres=gpu:0.5", f"--dependency=afterany:{running}", script=lab.script("alice", "sleep 3")
     )
     lab.run("bash", "-e", stdin=LATER)
-    _section(lab, "Upgrade")
+    follow(lab, "Upgrade")
     assert "9.0.0" in lab.out("gpushare", "--version")
     lab.run("touch", "/home/alice/go", user="alice")
     assert (lab.wait(running), lab.wait(pending)) == ("COMPLETED", "COMPLETED")
@@ -180,14 +160,14 @@ def test_the_guide_from_the_package_to_a_clean_host(name: str, request: pytest.F
 
     last = _submit(lab, "0.5", "sleep 4")
     lab.wait_running(last)
-    _section(lab, "Disable")
+    follow(lab, "Disable")
     no = lab.run("sbatch", "--gres=gpu:0.5", "--wrap=true", user="alice", check=False)
     assert no.returncode != 0 and "gpushare: gpu:0.5: shares of GPUs are not given here at present" in no.stderr
     assert lab.out("srun", "--gres=gpu:1", "printenv", "CUDA_VISIBLE_DEVICES", user="alice") in ("0", "1")
     assert lab.wait(last) == "COMPLETED"
     assert _recorded(lab, last)["fraction"] == 0.5
 
-    _section(lab, "Remove")
+    follow(lab, "Remove")
     _ready(lab)
     after = _files(lab)
     assert {path for path in after if path not in files} == set()
@@ -203,24 +183,24 @@ def test_make_install_and_uninstall(bare_cluster: Cluster) -> None:
     install, uninstall = [block for block in BLOCKS if block.host == "on every host, by make"]
     # A site's own files stay as they are.
     lab.run("sh", "-c", "echo 'function slurm_job_submit() return 0 end' >/etc/slurm/job_submit.lua")
-    _do(lab, install)
+    do(lab, install, NODES)
     assert lab.read("/etc/slurm/job_submit.lua") == "function slurm_job_submit() return 0 end\n"
     assert lab.run("sh", "-c", "cat /etc/slurm/cli_filter.lua /etc/gpushare/gpushare.yaml", check=False).stdout == ""
     lab.run("sh", "-c", "echo 'function slurm_job_modify() return 0 end' >>/etc/slurm/job_submit.lua")
     for step in ("3.", "4.", "5."):
-        _section(lab, step)
+        follow(lab, step)
     _ready(lab)
-    _section(lab, "6.")
+    follow(lab, "6.")
     job = _submit(lab, "0.25", "sleep 3")
     assert lab.wait(job) == "COMPLETED"
     assert _recorded(lab, job)["fraction"] == 0.25
 
     refused = lab.run("make", "-C", SOURCE, "uninstall", check=False)
     assert refused.returncode != 0 and "/etc/slurm/slurm.conf still names slurm-gpushare" in refused.stderr
-    _do(lab, next(block for block in BLOCKS if block.section == "Remove" and block.host == "on the controller"))
+    do(lab, next(block for block in BLOCKS if block.section == "Remove" and block.host == "on the controller"), NODES)
     assert lab.read("/etc/slurm/job_submit.lua").count("function slurm_job_") == 2
     lab.run("rm", "/etc/slurm/job_submit.lua")
-    _do(lab, uninstall)
+    do(lab, uninstall, NODES)
     _ready(lab)
     after = _files(lab)
     assert {path for path in {*after, *files} if after.get(path) != files.get(path)} == set()
