@@ -64,6 +64,10 @@ test-long: setup ## what takes longer: TensorFlow in the lab, long random runs
 	@$(VENV)/bin/gpushare lab build --slurm 26.05
 	@$(VENV)/bin/python -m pytest -m long $(PYTEST_ARGS)
 
+.PHONY: test-vm
+test-vm: setup ## what needs a kernel of its own: systemd, NFS, reboots, in a virtual machine
+	@$(VENV)/bin/python -m pytest -m vm $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: setup ## what it costs, against peers and floors; NAME=… runs one
 	@$(VENV)/bin/python -m bench $(NAME)

@@ -35,12 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
-        if tier in ("lua", "spank", "lab", "gpu", "long"):
+        if tier in ("lua", "spank", "lab", "vm", "gpu", "long"):
             item.add_marker(tier)
         group = (_lab(item) if tier in ("lab", "long") else None) or str(item.path.relative_to(TESTS))
         item.add_marker(pytest.mark.xdist_group(group))
     # The quick tiers first: a mistake shows before a lab is started.
-    order = {"unit": 0, "lua": 1, "spank": 2, "gpu": 3, "lab": 4, "long": 5}
+    order = {"unit": 0, "lua": 1, "spank": 2, "gpu": 3, "lab": 4, "vm": 5, "long": 6}
     items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], 0))
 
 

@@ -130,7 +130,7 @@ def remove_all(cache: Path) -> None:
         "root-file-system-*",
         "base-image-*",
         "tensorflow-base-image-*",
-        "test-tools-*",
+        "test-*-" + "[0-9a-f]" * 16,  # what the project's tests keep here
         BUILDING + "*",
         "datasets",
         "images",

@@ -332,7 +332,7 @@ def test_datasets_of_the_caller(lab: Cluster, policy) -> None:
 
 @pytest.fixture
 def dead(lab: Cluster) -> Iterator[str]:
-    """A file system on n1 whose server was killed; of NFS, which not every kernel has, it stands for a lost server."""
+    """A file system on n1 whose server was killed, for one of NFS: not every kernel has that (tests/vm/ tries it)."""
     path = "/data/dead"
     pack = "mksquashfs /data/datasets/digits /tmp/dead.sqfs -noappend -quiet -no-progress"
     lab.run(

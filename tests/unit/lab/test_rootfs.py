@@ -84,9 +84,12 @@ def test_a_half_built_one_is_never_used(tmp_path, monkeypatch, built) -> None:
 def test_clean_removes_what_is_ours_alone(tmp_path, built) -> None:
     cache = tmp_path / "cache"
     rootfs.ensure(cache, RECIPE, Progress(lambda line: None))
+    rootfs.ensure(cache, replace(RECIPE, what="test tools"), Progress(lambda line: None))
     (cache / "somebody's file").write_text("x")
+    (cache / "test-data").mkdir()
     rootfs.remove_all(cache)
-    assert [path.name for path in cache.iterdir()] == ["somebody's file"]
+    assert {path.name for path in cache.iterdir()} == {"somebody's file", "test-data"}
+    (cache / "test-data").rmdir()
     (cache / "somebody's file").unlink()
     rootfs.remove_all(cache)
     assert not cache.exists()
