@@ -524,7 +524,8 @@ def train(framework, data: Data, options: argparse.Namespace) -> float:
         seconds.append(now - last)
         last = now
         if step == 1 or step % options.display_every == 0:
-            print(f"{step}\t{speed(options.batch_size, seconds)}\t{loss:.3f}", flush=True)
+            # JAX ends at -0.0; adding 0.0 takes the sign away.
+            print(f"{step}\t{speed(options.batch_size, seconds)}\t{loss + 0.0:.3f}", flush=True)
     return options.num_batches * options.batch_size / (last - began)
 
 
