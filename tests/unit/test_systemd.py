@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from slurm_gpushare.reference.roff import manuals
+
 FOLDER = Path(__file__).resolve().parents[2] / "etc" / "systemd"
 UNITS = sorted(path for path in FOLDER.iterdir() if path.suffix != ".tmpfiles")
 
@@ -24,7 +26,9 @@ def test_systemd_finds_nothing_to_say(unit, tmp_path):
         text = re.sub(r"(?m)^(ExecStart=)/opt/gpushare/\S+", r"\1/bin/true", each.read_text())
         (tmp_path / each.name).write_text(text)
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--recursive-errors=no", tmp_path / unit.name], capture_output=True, text=True
+        ["systemd-analyze", "verify", "--recursive-errors=no", "--man=no", tmp_path / unit.name],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -33,3 +37,9 @@ def test_systemd_finds_nothing_to_say(unit, tmp_path):
 def test_a_service_starts_what_make_install_installs(unit):
     (command,) = re.findall(r"(?m)^ExecStart=(\S+)", unit.read_text())
     assert command in ("/opt/gpushare/bin/gpushare", "/opt/gpushare/libexec/gpushare-sweep")
+
+
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.suffix == ".service"], ids=lambda unit: unit.name)
+def test_systemctl_status_names_a_manual_page_that_there_is(unit):
+    ((name, section),) = re.findall(r"(?m)^Documentation=man:(\S+)\((\d)\)$", unit.read_text())
+    assert f"{name}.{section}" in manuals()

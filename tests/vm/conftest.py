@@ -12,14 +12,14 @@ from tests.vm import image, site
 from tests.vm.machine import Machine
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    """A machine with a site's Slurm 24.11 on it, and the project's package beside, not installed."""
+@pytest.fixture(scope="module", params=["24.11", "26.05"])
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """A machine with a site's Slurm on it, and the project's package beside, not installed."""
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("the machine's disks are made by root, and CI must not skip it")
         pytest.skip("the machine's disks are made by root")
-    slurm = "24.11"
+    slurm = request.param
     work = Path(tempfile.mkdtemp(prefix="gpushare-vm-"))
     booted = None
     try:
