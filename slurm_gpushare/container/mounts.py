@@ -7,6 +7,7 @@ import _thread  # threading takes two milliseconds to import
 import os
 
 from slurm_gpushare.errors import RefusedError
+from slurm_gpushare.node_policy import Dataset
 from slurm_gpushare.record import Record
 
 # Where containers have their first program (etc/libexec/inside/inside.c).
@@ -127,10 +128,10 @@ def open_source(path: str, what: str) -> Found:
         It does not exist or cannot be read, or its file system is dead.
     """
     with Waiting(path, what):
-        return _open_source(path, what)
+        return _find(path, what)
 
 
-def _open_source(path: str, what: str) -> Found:
+def _find(path: str, what: str) -> Found:
     try:
         try:
             # The point makes a file system that is mounted on demand come.
@@ -147,10 +148,14 @@ def _open_source(path: str, what: str) -> Found:
         folder = found.st_mode & 0o170000 == 0o040000  # the module stat costs every task a millisecond
         # Listing a folder needs both rights; a file needs the first.
         if not os.access(opened, os.R_OK | os.X_OK if folder else os.R_OK):
-            raise RefusedError(f"{what}: {path!r}: you may not read it on this node")
+            # No right, or no answer: opening it tells a file system that is dead.
+            os.close(os.open(opened, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            raise PermissionError
         return Found(
             os.readlink(opened), found.st_dev, found.st_ino, folder, found.st_uid, found.st_size, found.st_mtime_ns
         )
+    except PermissionError:
+        raise RefusedError(f"{what}: {path!r}: you may not read it on this node") from None
     except OSError as error:
         raise RefusedError(f"{what}: {path!r}: {error.strerror} on this node") from None
     finally:
@@ -189,34 +194,34 @@ def resolve_datasets(texts: tuple[str, ...], datasets: dict) -> list[Mount]:
             raise RefusedError(f"--dataset: {name!r} is not known here; known: {known}")
         dataset = datasets[name]
         what = f"--dataset={name}"
-        if dataset.mount_point is not None and not is_mounted(dataset.mount_point, what):
-            raise RefusedError(f"{what}: nothing is mounted at {dataset.mount_point!r} on this node")
-        found, readonly = open_source(dataset.path, what), dataset.mode != "rw"
-        if readonly and found.folder and not _has_entry(found.path, what):
-            raise RefusedError(
-                f"{what}: {dataset.path!r} is empty on this node: its file system may not be mounted here"
-            )
+        with Waiting(dataset.path, what):
+            found = _find_dataset(dataset, what)
         target = check_destination(destination if colon else dataset.target, what)
-        mounts.append(Mount(found.path, target, readonly, found))
+        mounts.append(Mount(found.path, target, dataset.mode != "rw", found))
     return mounts
+
+
+def _find_dataset(dataset: Dataset, what: str) -> Found:
+    if dataset.mount_point is not None and not is_mounted(dataset.mount_point, what):
+        raise RefusedError(f"{what}: nothing is mounted at {dataset.mount_point!r} on this node")
+    found = _find(dataset.path, what)
+    if dataset.mode != "rw" and found.folder and not _has_entry(found.path, what):
+        raise RefusedError(f"{what}: {dataset.path!r} is empty on this node: its file system may not be mounted here")
+    return found
 
 
 def is_mounted(path: str, what: str) -> bool:
     """Tell whether a file system is mounted at ``path``; raises RefusedError, begun by ``what``, for a dead one."""
-    with Waiting(path, what):
-        return _is_mounted(path, what)
-
-
-def _is_mounted(path: str, what: str) -> bool:
     try:
         os.stat(path)
+        # What is mounted on demand comes when somebody looks into it.
+        _has_entry(path, what)
+        # Any of these may be the first that is not answered out of the kernel's own memory.
+        return os.stat(path).st_dev != os.stat(os.path.join(path, "..")).st_dev
     except FileNotFoundError:
         return False
     except OSError as error:
         raise RefusedError(f"{what}: {path!r}: {error.strerror} on this node") from None
-    # What is mounted on demand comes when somebody looks into it.
-    _has_entry(path, what)
-    return os.stat(path).st_dev != os.stat(os.path.join(path, "..")).st_dev
 
 
 def _has_entry(folder: str, what: str) -> bool:

@@ -1,4 +1,5 @@
 import _thread
+import contextlib
 import csv
 import errno
 import os
@@ -14,7 +15,6 @@ from slurm_gpushare.container.mounts import (
     bind_option,
     check_distinct,
     expectation,
-    is_mounted,
     mount_option,
     open_source,
     parse_mount,
@@ -291,11 +291,11 @@ def test_a_file_system_that_is_dead_is_a_clear_error(site, monkeypatch, call, nu
         resolve_datasets(("d",), {"d": Dataset(f"{site}/scratch", "/d", "ro", mount_point)})
 
 
-@pytest.mark.parametrize(("look", "call", "rest_of_path"), [(open_source, "open", "/."), (is_mounted, "stat", "")])
-def test_what_does_not_answer_for_long_is_named_and_waited_for(site, monkeypatch, capfd, look, call, rest_of_path):
+@pytest.mark.parametrize("call", ["stat", "open", "scandir"])
+def test_what_does_not_answer_for_long_is_named_and_waited_for(site, monkeypatch, capfd, call):
     def slow(path, *rest, **named):
         end = time.monotonic() + 30
-        while path == asked + rest_of_path and "\n" not in said[0] and time.monotonic() < end:
+        while str(path).startswith(asked) and "\n" not in said[0] and time.monotonic() < end:
             said[0] += capfd.readouterr().err
             time.sleep(0.01)
         return real(path, *rest, **named)
@@ -303,17 +303,35 @@ def test_what_does_not_answer_for_long_is_named_and_waited_for(site, monkeypatch
     said, asked, real = [""], f"{site}/scratch", getattr(os, call)
     monkeypatch.setattr(os, call, slow)
     monkeypatch.setattr(mounts, "PATIENCE", 0.05)
-    look(asked, "--dataset=d")
+    with contextlib.suppress(RefusedError):  # nothing is mounted there
+        resolve_datasets(("d",), {"d": Dataset(asked, "/d", "ro", asked if call == "stat" else None)})
+    said[0] += capfd.readouterr().err
     begin = f"gpushare: --dataset=d: '{asked}' has not answered on {os.uname().nodename} for "
     assert said[0].startswith(begin) and said[0].endswith(" s: waiting for its file server\n")
     assert said[0].count("\n") == 1
+
+
+@pytest.mark.parametrize("answered", range(3))
+def test_any_look_may_be_the_first_that_finds_a_file_system_dead(site, monkeypatch, answered):
+    """The kernel answers from its memory as long as it can."""
+
+    def fail(path, *rest, **named):
+        calls.append(path)
+        if len(calls) == answered + 1:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return real(path, *rest, **named)
+
+    calls, real = [], os.stat
+    monkeypatch.setattr(os, "stat", fail)
+    with pytest.raises(RefusedError, match=r"--dataset=d: .*: Stale file handle on this node"):
+        resolve_datasets(("d",), {"d": Dataset(f"{site}/scratch", "/d", "ro", f"{site}/scratch")})
 
 
 def test_what_answers_is_not_talked_of(site, monkeypatch, capfd):
     monkeypatch.setattr(mounts, "PATIENCE", 5)
     others = _thread._count()
     open_source(f"{site}/scratch", "--dataset=d")
-    is_mounted(f"{site}/scratch", "--dataset=d")
+    resolve_datasets(("d",), {"d": Dataset(f"{site}/scratch", "/d", "ro")})
     with pytest.raises(RefusedError):
         open_source(f"{site}/gone", "--dataset=d")
     end = time.monotonic() + 30
@@ -330,6 +348,21 @@ def test_a_user_who_may_start_no_thread_has_the_dataset_all_the_same(site, monke
     assert open_source(f"{site}/scratch", "--dataset=d")
 
 
+def test_a_dead_file_system_is_not_taken_for_a_lack_of_rights(site, monkeypatch):
+    """Of access(2) there is yes or no alone."""
+
+    def stale(path, *rest, **named):
+        if str(path).startswith("/proc/self/fd/"):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return real(path, *rest, **named)
+
+    real = os.open
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "open", stale)
+    with pytest.raises(RefusedError, match=rf"^x: '{site}/scratch': Stale file handle on this node$"):
+        open_source(f"{site}/scratch", "x")
+
+
 @pytest.mark.parametrize("name", ["nosuch", "Digits", "../digits", "/etc"])
 def test_an_unknown_dataset_is_refused_with_the_known_ones(site, name):
     with pytest.raises(RefusedError, match="known: digits"):
@@ -342,8 +375,9 @@ def test_a_dataset_that_is_not_on_the_node_is_named(site):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_a_dataset_that_the_user_may_not_read_is_refused(site):
-    os.chmod(site / "secret", 0o700)
+@pytest.mark.parametrize("mode", [0o700, 0o711, 0o744])
+def test_a_dataset_that_the_user_may_not_read_is_refused(site, mode):
+    os.chmod(site / "secret", mode)
     child = os.fork()
     if child == 0:
         status = 1
