@@ -11,13 +11,17 @@ from tests.long.registry import GUARDED, HOST, LOGIN, Registry
 
 SIF = "/data/images/digits.sif"
 POLICY = "/etc/gpushare/gpushare.yaml"
-ALLOWED = (f"docker://{HOST}/group", f"oras://{HOST}/group", f"oras://{GUARDED}/group", f"docker://{HOST}/tools/one:*")
+ALLOWED = (
+    *(f"{scheme}://{host}/group" for scheme in ("docker", "oras") for host in (HOST, GUARDED)),
+    f"docker://{HOST}/tools/one:*",
+)
 TINY = f"docker://{HOST}/group/tiny:1"
 DIGITS = f"oras://{HOST}/group/digits:1"
 # Apptainer finds out by itself that a registry at localhost speaks plain HTTP for oras://. For docker:// the site says
 # so, in the file that all tools for such registries read.
 INSECURE = f'[[registry]]\nlocation = "{HOST}"\ninsecure = true\n'
 REGISTRIES = "/etc/containers/registries.conf"
+LOGGED_IN = tuple(f"APPTAINER_DOCKER_{name}={word}" for name, word in zip(("USERNAME", "PASSWORD"), LOGIN, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +42,12 @@ def registry(registry_cluster: Cluster) -> Iterator[Registry]:
     lab.run("sh", "-c", f"mkdir -p $(dirname {REGISTRIES}) && cat >{REGISTRIES}", stdin=INSECURE)
     found = Registry(lab)
     try:
+        found.trust(True)
         found.start()
         for name in ("group/tiny", "other/tiny", "tools/one", "tools/one-more"):
             found.push_tiny(name, "1", name)
         found.push_sif(SIF, f"{HOST}/group/digits:1")
+        found.push_sif(SIF, f"{GUARDED}/group/digits:1", *LOGGED_IN)
         yield found
     finally:
         found.stop()
@@ -105,7 +111,7 @@ def test_a_batch_job_with_a_share_and_what_its_records_say_of_the_image(lab: Clu
         f"docker://{HOST}/tools/one-more:1",
         f"docker://{HOST}/group/../other/tiny:1",
         f"oras://{HOST}/other/tiny:1",
-        f"docker://{GUARDED}/group/tiny:1",
+        f"docker://{GUARDED}/tools/one:1",
         f"library://{HOST}/group/tiny:1",
     ],
 )
@@ -150,17 +156,32 @@ def test_a_tag_may_become_another_image_and_a_digest_may_not(lab: Cluster, regis
     assert srun(lab, pinned, "cat", "/etc/mark").stdout == "first\n"
 
 
-def test_a_registry_that_asks_for_a_login(lab: Cluster, registry: Registry) -> None:
-    place = f"{GUARDED}/group/digits:1"
-    login = tuple(f"APPTAINER_DOCKER_{name}={word}" for name, word in zip(("USERNAME", "PASSWORD"), LOGIN, strict=True))
-    registry.push_sif(SIF, place, *login)
-    done = srun(lab, f"oras://{place}", "sh", "-c", "ls /opt; env | grep -c DOCKER_PASSWORD", env=login)
-    assert done.stdout == "digits\n0\n", done.stderr
+@pytest.mark.parametrize(
+    ("image", "look", "seen", "why"),
+    [
+        (f"docker://{GUARDED}/group/tiny:1", "cat /etc/mark", "group/tiny", "authentication required"),
+        (f"oras://{GUARDED}/group/digits:1", "ls /opt", "digits", "unauthorized"),
+    ],
+)
+def test_a_registry_that_asks_for_a_login(lab: Cluster, image: str, look: str, seen: str, why: str) -> None:
+    done = srun(lab, image, "sh", "-c", f"{look}; echo ${{APPTAINER_DOCKER_PASSWORD-none}}", env=LOGGED_IN)
+    assert (done.returncode, done.stdout) == (0, f"{seen}\nnone\n"), done
     lab.run("rm", "-rf", "/home/alice/.apptainer", user="alice")
-    for env in ((), (login[0], login[1] + "x")):
-        done = srun(lab, f"oras://{place}", "echo", "RAN", env=env)
+    for env in ((), (LOGGED_IN[0], LOGGED_IN[1] + "x")):
+        done = srun(lab, image, "echo", "RAN", env=env)
         assert done.returncode == 255 and "RAN" not in done.stdout, done
-        assert "unauthorized" in done.stderr.lower() and "secret" not in done.stderr
+        assert why in done.stderr.lower() and "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("image", [f"docker://{GUARDED}/group/tiny:1", f"oras://{GUARDED}/group/digits:1"])
+def test_a_certificate_that_the_hosts_do_not_know(lab: Cluster, registry: Registry, image: str) -> None:
+    registry.trust(False)
+    try:
+        done = srun(lab, image, "echo", "RAN")
+    finally:
+        registry.trust(True)
+    assert done.returncode == 255 and "RAN" not in done.stdout, done
+    assert "certificate signed by unknown authority" in done.stderr
 
 
 @pytest.mark.parametrize("image", [TINY, DIGITS])
