@@ -23,8 +23,8 @@ class Waiting:
     go on as if nothing had been: so does a task, but its user should know.
     """
 
-    def __init__(self, path: str, what: str):
-        self.path, self.what = path, what
+    def __init__(self, path: str):
+        self.path = path
         self.answered = _thread.allocate_lock()
 
     def __enter__(self) -> None:
@@ -40,7 +40,7 @@ class Waiting:
     def _watch(self) -> None:
         if not self.answered.acquire(timeout=PATIENCE):
             line = (
-                f"gpushare: {self.what}: {self.path!r} has not answered on {os.uname().nodename} for {PATIENCE:.0f} s: "
+                f"gpushare: {self.path!r} has not answered on {os.uname().nodename} for {PATIENCE:.0f} s: "
                 "waiting for its file server\n"
             )
             os.write(2, line.encode(errors="backslashreplace"))
@@ -127,7 +127,7 @@ def open_source(path: str, what: str) -> Found:
     RefusedError
         It does not exist or cannot be read, or its file system is dead.
     """
-    with Waiting(path, what):
+    with Waiting(path):
         return _find(path, what)
 
 
@@ -194,7 +194,7 @@ def resolve_datasets(texts: tuple[str, ...], datasets: dict) -> list[Mount]:
             raise RefusedError(f"--dataset: {name!r} is not known here; known: {known}")
         dataset = datasets[name]
         what = f"--dataset={name}"
-        with Waiting(dataset.path, what):
+        with Waiting(dataset.path):
             found = _find_dataset(dataset, what)
         target = check_destination(destination if colon else dataset.target, what)
         mounts.append(Mount(found.path, target, dataset.mode != "rw", found))

@@ -306,7 +306,7 @@ def test_what_does_not_answer_for_long_is_named_and_waited_for(site, monkeypatch
     with contextlib.suppress(RefusedError):  # nothing is mounted there
         resolve_datasets(("d",), {"d": Dataset(asked, "/d", "ro", asked if call == "stat" else None)})
     said[0] += capfd.readouterr().err
-    begin = f"gpushare: --dataset=d: '{asked}' has not answered on {os.uname().nodename} for "
+    begin = f"gpushare: '{asked}' has not answered on {os.uname().nodename} for "
     assert said[0].startswith(begin) and said[0].endswith(" s: waiting for its file server\n")
     assert said[0].count("\n") == 1
 
